@@ -1,0 +1,162 @@
+"""The domain's errors: what went wrong, in words for the caller and in numbers for their code.
+
+Every part of the server raises these; none of them knows gRPC. `api/statuses.py`
+maps each to a status by walking the class hierarchy, so a new error needs an
+entry there only when none of its bases says the right thing.
+
+    DomainError
+    ├── InvalidInput             the request can never succeed as it is
+    │   ├── InvalidField         one field is outside its limits
+    │   └── ImageRejected        the bytes are not an image that is accepted
+    │       ├── NotAnImage
+    │       ├── DamagedImage
+    │       └── UnsupportedImage
+    ├── LimitExceeded            valid, but larger than this server allows
+    ├── NotFound                 a named thing does not exist (for this caller)
+    ├── FailedPrecondition       the state of the server forbids it until someone acts
+    │   ├── WeightsUnavailable
+    │   └── WeightsRejected
+    ├── Overloaded               try again later; carries the seconds
+    ├── Unavailable              the server is stopping or a worker is gone; try again
+    ├── DeadlinePassed           the caller's time is up
+    ├── NotImplementedHere       the contract has it, this version does not
+    └── ProcessingFailed         the server's fault
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+Number = int | float | str
+
+
+class DomainError(Exception):
+    """A failure with a name. `numbers` travel to the caller as strings of `ErrorInfo.metadata`."""
+
+    reason: ClassVar[str] = "UNSPECIFIED"
+
+    def __init__(self, message: str, **numbers: Number) -> None:
+        super().__init__(message)
+        self.message = message
+        self.numbers = numbers
+
+
+class InvalidInput(DomainError):
+    reason = "INVALID_INPUT"
+
+
+class InvalidField(InvalidInput):
+    """One request field is outside its limits.
+
+    `field` is the proto path (`options.scale`), `limit` what is allowed, `actual` what came.
+    """
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, field: str, problem: str, *, limit: Number, actual: Number) -> None:
+        super().__init__(f"{field}: {problem} (limit: {limit}; got: {actual})", field=field, limit=limit, actual=actual)
+        self.field = field
+        self.problem = problem
+
+
+class ImageRejected(InvalidInput):
+    """The bytes of the source were refused by the decoder."""
+
+    reason = "IMAGE_REJECTED"
+
+
+class NotAnImage(ImageRejected):
+    reason = "NOT_AN_IMAGE"
+
+
+class DamagedImage(ImageRejected):
+    reason = "DAMAGED_IMAGE"
+
+
+class UnsupportedImage(ImageRejected):
+    """A real image in a format, mode or variant that is not accepted."""
+
+    reason = "UNSUPPORTED_IMAGE"
+
+
+class LimitExceeded(DomainError):
+    """Valid, but above a limit of this server (see `Server.GetServerInfo`)."""
+
+    reason = "LIMIT_EXCEEDED"
+
+    def __init__(self, field: str, problem: str, *, limit: Number, actual: Number, unit: str) -> None:
+        super().__init__(
+            f"{field}: {problem} (limit: {limit} {unit}; got: {actual} {unit})",
+            field=field,
+            limit=limit,
+            actual=actual,
+            unit=unit,
+        )
+        self.field = field
+
+
+class NotFound(DomainError):
+    reason = "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, *, hint: str = "") -> None:
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        super().__init__(f"no {kind} named {shown!r}" + (f"; {hint}" if hint else ""), kind=kind, name=shown)
+
+
+class FailedPrecondition(DomainError):
+    reason = "FAILED_PRECONDITION"
+
+
+class WeightsUnavailable(FailedPrecondition):
+    """No weights for a known model, and none could be fetched."""
+
+    reason = "WEIGHTS_UNAVAILABLE"
+
+
+class WeightsRejected(FailedPrecondition):
+    """A weight file exists but must not be used: wrong hash, wrong shape, or it would run code."""
+
+    reason = "WEIGHTS_REJECTED"
+
+
+class Overloaded(DomainError):
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_seconds: float, **numbers: Number) -> None:
+        super().__init__(message, retry_after_seconds=round(retry_after_seconds, 3), **numbers)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(DomainError):
+    reason = "UNAVAILABLE"
+
+
+class WorkerLost(Unavailable):
+    """The worker process that ran this image ended in the middle of it."""
+
+    reason = "WORKER_LOST"
+
+
+class DeadlinePassed(DomainError):
+    reason = "DEADLINE_PASSED"
+
+
+class NotImplementedHere(DomainError):
+    """The contract names it, this version cannot do it. Never raised for a malformed request."""
+
+    reason = "NOT_IMPLEMENTED"
+
+    def __init__(self, feature: str, *, instead: str = "") -> None:
+        super().__init__(
+            f"{feature} is not available in this version" + (f"; {instead}" if instead else ""), feature=feature
+        )
+
+
+class ProcessingFailed(DomainError):
+    reason = "PROCESSING_FAILED"
+
+
+class OutOfMemory(ProcessingFailed):
+    """The device or a codec process ran out of memory even at the smallest unit."""
+
+    reason = "OUT_OF_MEMORY"
