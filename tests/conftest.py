@@ -11,10 +11,13 @@ REPO = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real images, models and the corpus of hostile files, which a plain clone does not have."""
+    """The folder of real images, models and the corpus of hostile files, which a plain clone does not
+    have."""
     folder = REPO.parent / "shared"
     if not (folder / "images").is_dir():
-        pytest.skip("needs ../shared, the maintainers' folder of real images, which a plain clone does not have")
+        pytest.skip(
+            "needs ../shared, the maintainers' folder of real images, which a plain clone does not have"
+        )
     return folder
 
 

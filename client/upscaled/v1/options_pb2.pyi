@@ -59,7 +59,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_PNG: _Format.ValueType  # 1
     """`image/png`, lossless, 8 or 16 bits. Encoded while rows arrive."""
     FORMAT_JPEG: _Format.ValueType  # 2
-    """`image/jpeg`, 8 bits, sides up to 65535. Encoded while rows arrive. Transparent pixels are laid
+    """`image/jpeg`, 8 bits, sides up to 65500. Encoded while rows arrive. Transparent pixels are laid
     over white.
     """
     FORMAT_WEBP: _Format.ValueType  # 3
@@ -76,7 +76,7 @@ FORMAT_UNSPECIFIED: Format.ValueType  # 0
 FORMAT_PNG: Format.ValueType  # 1
 """`image/png`, lossless, 8 or 16 bits. Encoded while rows arrive."""
 FORMAT_JPEG: Format.ValueType  # 2
-"""`image/jpeg`, 8 bits, sides up to 65535. Encoded while rows arrive. Transparent pixels are laid
+"""`image/jpeg`, 8 bits, sides up to 65500. Encoded while rows arrive. Transparent pixels are laid
 over white.
 """
 FORMAT_WEBP: Format.ValueType  # 3
