@@ -54,7 +54,9 @@ class InvalidField(InvalidInput):
     reason = "INVALID_FIELD"
 
     def __init__(self, field: str, problem: str, *, limit: Number, actual: Number) -> None:
-        super().__init__(f"{field}: {problem} (limit: {limit}; got: {actual})", field=field, limit=limit, actual=actual)
+        super().__init__(
+            f"{field}: {problem} (limit: {limit}; got: {actual})", field=field, limit=limit, actual=actual
+        )
         self.field = field
         self.problem = problem
 
@@ -93,6 +95,7 @@ class LimitExceeded(DomainError):
             unit=unit,
         )
         self.field = field
+        self.problem = problem
 
 
 class NotFound(DomainError):
@@ -148,7 +151,8 @@ class NotImplementedHere(DomainError):
 
     def __init__(self, feature: str, *, instead: str = "") -> None:
         super().__init__(
-            f"{feature} is not available in this version" + (f"; {instead}" if instead else ""), feature=feature
+            f"{feature} is not available in this version" + (f"; {instead}" if instead else ""),
+            feature=feature,
         )
 
 

@@ -1,0 +1,64 @@
+"""What a backend gives: a network in memory that turns a piece of an image into a piece of the result."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upscaled_server.tiling.cut import Piece
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+class LoadedNetwork(Protocol):
+    """A network with its weights on a device.
+
+    `infer` may be called from several threads at once, and does not hold the GIL while it computes.
+    """
+
+    backend: str
+    precision: str
+    scale: int
+
+    def infer(self, source: NDArray[Any], piece: Piece, out: NDArray[Any], *, threads: int) -> None:
+        """Run the network over one piece.
+
+        `source` is what the piece reads (`piece.down.first` to `.last`, `piece.across.first` to `.last`): (h,
+        w, 3) RGB, uint8 or uint16, perhaps a view; it is padded here as the piece says. The wanted part of
+        the result goes to `out`, (wanted height * scale, wanted width * scale, 3), uint8 or uint16, clipped
+        and rounded half up. `threads` is how many threads this one piece may use.
+
+        Raises `OutOfMemory` when the device has too little memory for the piece, `ProcessingFailed` for
+        anything else.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the weights. Calling it twice is harmless; `infer` must not be running."""
+        ...
+
+
+def full_scale(dtype: np.dtype[Any]) -> int:
+    """The value that stands for 1.0: 255 or 65535."""
+    return int(np.iinfo(dtype).max)
+
+
+def pad_piece(source: NDArray[Any], piece: Piece) -> NDArray[Any]:
+    """`source` with the padding its piece asks for at the right and the bottom; the array itself if there is
+    none.
+
+    Reflected without the border pixel, as upstream pads to a multiple; where the image is too small to be
+    reflected, the border pixel is repeated.
+    """
+    bottom, right = piece.down.pad, piece.across.pad
+    if not bottom and not right:
+        return source
+    for axis, amount in ((0, bottom), (1, right)):
+        if amount:
+            mode = "reflect" if source.shape[axis] > amount else "edge"
+            widths = [(0, 0), (0, 0), (0, 0)]
+            widths[axis] = (0, amount)
+            source = np.pad(source, widths, mode=mode)  # type: ignore[call-overload]
+    return source

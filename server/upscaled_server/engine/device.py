@@ -1,0 +1,138 @@
+"""What computes here: CUDA if torch sees a card, else the CPU through ncnn, else the CPU through torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from upscaled_server.errors import FailedPrecondition
+
+BackendName = Literal["ncnn", "torch"]
+DeviceKind = Literal["cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+BackendChoice = Literal["auto", "ncnn", "torch"]
+Precision = Literal["fp32", "fp16"]
+
+# Without a stated budget a run may use this share of the memory that is free for us.
+_MEMORY_SHARE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device and how it is used. `parallel`: cores of a CPU, 1 for a card. `budget_bytes` bounds one
+    run."""
+
+    kind: DeviceKind
+    name: str
+    backend: BackendName
+    precision: Precision
+    parallel: int
+    budget_bytes: int
+
+
+def choose_device(
+    device: DeviceChoice = "auto",
+    backend: BackendChoice = "auto",
+    precision: Literal["auto", "fp32", "fp16"] = "auto",
+    *,
+    parallel: int | None = None,
+    budget_bytes: int | None = None,
+) -> Device:
+    """The device to use. `parallel` and `budget_bytes` default to the CPU cores and a share of the memory we
+    may use.
+
+    torch is imported only where there is a card or nothing else computes. Raises `FailedPrecondition`, saying
+    what is missing, if the choice cannot be had.
+    """
+    if device != "cpu" and backend != "ncnn" and (device == "cuda" or _may_have_cuda()):
+        found = _cuda(precision, budget_bytes)
+        if found is not None:
+            return found
+        if device == "cuda":
+            raise FailedPrecondition(
+                "no CUDA device: torch is missing, was built for CPU only, or sees no card"
+            )
+    if device == "cuda":
+        raise FailedPrecondition("CUDA needs the torch backend", backend=backend)
+    if precision == "fp16":
+        raise FailedPrecondition("fp16 is for CUDA devices; a CPU computes in fp32")
+    chosen: BackendName = (
+        "ncnn" if backend == "ncnn" or (backend == "auto" and _installed("ncnn")) else "torch"
+    )
+    if not _installed(chosen):
+        raise FailedPrecondition(
+            f"the backend {chosen} is not installed; pip install 'upscaled[server]' or 'upscaled[torch]'"
+        )
+    return Device(
+        kind="cpu",
+        name=_cpu_name(),
+        backend=chosen,
+        precision="fp32",
+        parallel=parallel or usable_cores(),
+        budget_bytes=budget_bytes or int(usable_memory() * _MEMORY_SHARE),
+    )
+
+
+def usable_cores() -> int:
+    """The cores this process may use: its affinity, bounded by the cgroup's CPU quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal() and int(quota[1]):
+        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
+    return max(1, cores)
+
+
+def usable_memory() -> int:
+    """Bytes this process may use: what the machine has available, bounded by the cgroup's limit."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            available = int(line.split()[1]) * 1024
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = _read(path).strip()
+        if limit.isdecimal():
+            available = min(available, int(limit))
+    return available
+
+
+def _may_have_cuda() -> bool:
+    return _installed("torch") and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _cuda(precision: Literal["auto", "fp32", "fp16"], budget_bytes: int | None) -> Device | None:
+    if not _installed("torch"):
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return Device(
+        kind="cuda",
+        name=torch.cuda.get_device_name(),
+        backend="torch",
+        precision="fp16" if precision == "auto" else precision,
+        parallel=1,
+        budget_bytes=budget_bytes or int(free * 0.8),
+    )
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _cpu_name() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "CPU"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

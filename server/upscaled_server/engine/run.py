@@ -1,0 +1,222 @@
+"""One image through one network, step by step: rows in, finished rows out.
+
+Whoever drives a run feeds rows until `rows_wanted` is 0, then steps; a step is one unit of device time, after
+which other work may have its turn. The way (whole, tiles; later bands) is the plan's matter and does not show
+here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upscaled_server.engine.backends.base import LoadedNetwork
+from upscaled_server.engine.rows import RowWindow
+from upscaled_server.errors import OutOfMemory, ProcessingFailed
+from upscaled_server.tiling.cut import Piece, rows_of_pieces
+from upscaled_server.tiling.plan import RunPlan
+
+Bits = Literal[8, 16]
+
+
+class Run(Protocol):
+    """One image on its way through a network. Not thread-safe: one caller at a time."""
+
+    plan: RunPlan
+
+    @property
+    def rows_wanted(self) -> int:
+        """Input rows still needed before the next `step` can do something; 0: step now. 0 as well when
+        done."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether every output row has been given."""
+        ...
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes that the run holds now: input rows waiting and output rows in the making."""
+        ...
+
+    def feed(self, rows: NDArray[Any]) -> None:
+        """Give the next input rows in order: (n, width, 3) RGB, uint8 or uint16 (the same all along). They
+        are copied.
+
+        More than `rows_wanted` is accepted and held; feeding as much as is wanted keeps the state at its
+        bound. Raises `ProcessingFailed` for another shape or type, or more rows than the image has.
+        """
+        ...
+
+    def step(self) -> NDArray[Any]:
+        """Do one unit of work and return the output rows it finished: (n, width * scale, 3), uint8 or uint16
+        as asked when the run was opened; n may be 0. The rows are the caller's.
+
+        Raises `ProcessingFailed` when rows are missing, or the run is done or closed; `OutOfMemory`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything. Calling it twice is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The pieces of one step: they finish input rows [start, end) of the columns they cover."""
+
+    pieces: tuple[Piece, ...]
+    completes_rows: bool
+
+    @property
+    def start(self) -> int:
+        return self.pieces[0].down.start
+
+    @property
+    def end(self) -> int:
+        return self.pieces[-1].down.end
+
+    @property
+    def first(self) -> int:
+        return self.pieces[0].down.first
+
+    @property
+    def last(self) -> int:
+        return self.pieces[-1].down.last
+
+
+class PiecesRun:
+    """A run in pieces with context: `whole` (one piece), strips or tiles. See `Run`.
+
+    It holds the input rows that pieces still need and, when pieces are narrower than the image, one row of
+    pieces of output.
+    """
+
+    def __init__(
+        self,
+        network: LoadedNetwork,
+        plan: RunPlan,
+        out_bits: Bits,
+        executor: Executor,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
+        if plan.way == "bands":
+            raise ProcessingFailed("this network has no run in bands")
+        if plan.scale != network.scale:
+            raise ProcessingFailed(
+                f"the plan is for scale {plan.scale}, the network enlarges by {network.scale}"
+            )
+        self.plan = plan
+        self._network = network
+        self._executor = executor
+        self._on_close = on_close
+        self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
+        self._groups = _groups(plan)
+        self._next: _Group | None = next(self._groups)
+        self._window = RowWindow(plan.width, plan.height, capacity=_window_rows(plan))
+        self._finished: NDArray[Any] | None = None
+        self._closed = False
+
+    @property
+    def rows_wanted(self) -> int:
+        if self._next is None:
+            return 0
+        return max(0, self._next.last - self._window.end)
+
+    @property
+    def done(self) -> bool:
+        return self._next is None
+
+    @property
+    def state_bytes(self) -> int:
+        return self._window.nbytes + (0 if self._finished is None else self._finished.nbytes)
+
+    def feed(self, rows: NDArray[Any]) -> None:
+        if self._closed:
+            raise ProcessingFailed("the run is closed")
+        self._window.append(rows)
+
+    def step(self) -> NDArray[Any]:
+        group = self._next
+        if group is None or self._closed:
+            raise ProcessingFailed("the run is " + ("closed" if self._closed else "done"))
+        if self.rows_wanted:
+            raise ProcessingFailed(f"{self.rows_wanted} more rows must be fed first")
+        scale = self.plan.scale
+        if self._finished is None:
+            shape = ((group.end - group.start) * scale, self.plan.width * scale, 3)
+            self._finished = np.empty(shape, self._dtype)
+        self._compute(group, self._finished)
+        self._next = next(self._groups, None)
+        if not group.completes_rows:
+            return self._finished[:0]
+        rows, self._finished = self._finished, None
+        if self._next is None:
+            self._window.clear()
+        else:
+            self._window.drop_before(self._next.first)
+        return rows
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._finished = None
+        self._window.clear()
+        self._on_close()
+
+    def _compute(self, group: _Group, out: NDArray[Any]) -> None:
+        if len(group.pieces) == 1:
+            self._infer(group.pieces[0], group.start, out)
+            return
+        futures = [self._executor.submit(self._infer, piece, group.start, out) for piece in group.pieces]
+        # All of them, also when one failed: the others write into `out` and read the window.
+        wait(futures)
+        for future in futures:
+            future.result()
+
+    def _infer(self, piece: Piece, top: int, out: NDArray[Any]) -> None:
+        scale = self.plan.scale
+        across, down = piece.across, piece.down
+        source = self._window.view(down.first, down.last)[:, across.first : across.last]
+        target = out[
+            (down.start - top) * scale : (down.end - top) * scale, across.start * scale : across.end * scale
+        ]
+        try:
+            self._network.infer(source, piece, target, threads=self.plan.threads)
+        except OutOfMemory:
+            plan = self.plan
+            halves = piece.halves(plan.halo, plan.multiple, plan.width, plan.height, plan.min_size)
+            if halves is None:
+                raise
+            for half in halves:
+                self._infer(half, top, out)
+
+
+def _groups(plan: RunPlan) -> Iterator[_Group]:
+    rows = rows_of_pieces(plan.spans_across, plan.spans_down)
+    if plan.strips:
+        strips = [row[0] for row in rows]
+        for index in range(0, len(strips), plan.parallel):
+            yield _Group(tuple(strips[index : index + plan.parallel]), completes_rows=True)
+        return
+    for row in rows:
+        for index in range(0, len(row), plan.parallel):
+            yield _Group(
+                tuple(row[index : index + plan.parallel]), completes_rows=index + plan.parallel >= len(row)
+            )
+
+
+def _window_rows(plan: RunPlan) -> int:
+    """The most rows that the pieces of one step read."""
+    down = plan.spans_down
+    together = plan.parallel if plan.strips else 1
+    return max(
+        down[min(i + together, len(down)) - 1].last - down[i].first for i in range(0, len(down), together)
+    )

@@ -1,0 +1,1 @@
+"""Weight files: found, fetched, checked, and read into one neutral form (`state.StateDict`)."""

@@ -1,0 +1,162 @@
+"""The plan of one image: in which way, and in pieces of which size, a network is run over it.
+
+A plan is made when a request is admitted, recorded with its answer, and followed exactly by whichever worker
+runs it, so that a retry gives the same bytes. It is numbers only and travels as JSON (`to_dict`,
+`from_dict`).
+
+A piece wider than tall would waste less context, and a strip as wide as the image has context on two sides
+only: so strips are taken whenever one fits into the memory, and tiles otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from upscaled_server.errors import InvalidInput
+from upscaled_server.tiling.cut import AxisSums, Span, cut_axis, measure_axis
+
+Way = Literal["whole", "tiles", "bands"]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTraits:
+    """What a planner must know of a network on a device.
+
+    `halo`: input pixels of context a piece needs to each side. `multiple`: piece sizes and positions are
+    multiples of it. `bytes_per_input_pixel`: peak working memory of a piece for each of its pixels, context
+    included. `seconds_per_pixel`: device seconds (CPU: of one core) for each input pixel. `threads_inside`:
+    true where one piece with all threads is run better than several pieces with one thread each.
+    """
+
+    scale: int
+    halo: int
+    multiple: int
+    bytes_per_input_pixel: int
+    seconds_per_pixel: float
+    min_size: int = 1
+    threads_inside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How one image of `width` x `height` input pixels is run.
+
+    `tile_width` x `tile_height` is the part of the input that a piece finishes; with `halo` pixels of context
+    to each side (clipped at the image's borders) it is what a piece computes. `parallel` pieces are computed
+    at a time by one step, each with `threads` threads.
+    """
+
+    way: Way
+    width: int
+    height: int
+    scale: int
+    tile_width: int
+    tile_height: int
+    halo: int
+    multiple: int
+    parallel: int
+    threads: int
+    bytes_per_input_pixel: int
+    min_size: int = 1
+
+    def __post_init__(self) -> None:
+        for name in (
+            "width",
+            "height",
+            "scale",
+            "tile_width",
+            "tile_height",
+            "multiple",
+            "parallel",
+            "threads",
+        ):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"a plan's {name} must be at least 1, not {getattr(self, name)}")
+        if self.halo < 0 or self.way not in get_args(Way):
+            raise InvalidInput(f"a plan cannot have halo {self.halo} and way {self.way!r}")
+
+    @property
+    def spans_across(self) -> tuple[Span, ...]:
+        """The columns of pieces."""
+        return cut_axis(self.width, self.tile_width, self.halo, self.multiple, self.min_size)
+
+    @property
+    def spans_down(self) -> tuple[Span, ...]:
+        """The rows of pieces."""
+        return cut_axis(self.height, self.tile_height, self.halo, self.multiple, self.min_size)
+
+    @property
+    def _across(self) -> AxisSums:
+        return measure_axis(self.width, self.tile_width, self.halo, self.multiple, self.min_size)
+
+    @property
+    def _down(self) -> AxisSums:
+        return measure_axis(self.height, self.tile_height, self.halo, self.multiple, self.min_size)
+
+    @property
+    def columns(self) -> int:
+        return math.ceil(self.width / self.tile_width)
+
+    @property
+    def rows(self) -> int:
+        return math.ceil(self.height / self.tile_height)
+
+    @property
+    def strips(self) -> bool:
+        """Whether every piece is as wide as the image."""
+        return self.columns == 1
+
+    @property
+    def steps(self) -> int:
+        """How many times a run of this plan must be stepped."""
+        if self.strips:
+            return math.ceil(self.rows / self.parallel)
+        return self.rows * math.ceil(self.columns / self.parallel)
+
+    @property
+    def computed_pixels(self) -> int:
+        """Input pixels that go through the network, each counted as often as it is computed."""
+        return self._across.computed * self._down.computed
+
+    @property
+    def recomputed_share(self) -> float:
+        """How much is computed beyond the image itself: 0.25 means a quarter more work than the whole
+        image."""
+        return self.computed_pixels / (self.width * self.height) - 1
+
+    @property
+    def piece_pixels(self) -> int:
+        """Input pixels of the largest piece, context and padding included."""
+        return self._across.longest * self._down.longest
+
+    @property
+    def step_pixels(self) -> int:
+        """Input pixels that one step computes at most."""
+        return self.piece_pixels * min(self.parallel, self.rows if self.strips else self.columns)
+
+    @property
+    def working_bytes(self) -> int:
+        """Peak memory of the pieces of one step."""
+        return self.step_pixels * self.bytes_per_input_pixel
+
+    def state_bytes(self, *, in_bytes: int = 1, out_bytes: int = 1) -> int:
+        """What a run holds between and during steps: rows of input waiting, rows of output in the making."""
+        group = self.tile_height * (self.parallel if self.strips else 1)
+        window = min(self.height, group + 2 * self.halo + 2 * self.multiple)
+        finished = min(self.height, group) * self.scale**2
+        return 3 * self.width * (window * in_bytes + finished * out_bytes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunPlan:
+        """The plan that `to_dict` gave. Raises `InvalidInput` for anything else."""
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InvalidInput(f"not a plan: {error}") from None
