@@ -1,0 +1,143 @@
+"""The server's side of decoding: one small process tree, one child per image."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upscaled_server.errors import Unavailable
+from upscaled_server.media.codec.admission import MemoryBudget
+from upscaled_server.media.codec.limits import CodecSettings, DecodeLimits
+from upscaled_server.media.codec.link import ZygoteLink
+from upscaled_server.media.codec.session import Session
+from upscaled_server.media.info import ImageInfo
+
+
+class DecodedImage:
+    """An image whose pixels are in its child's memory, to be read once, in order."""
+
+    def __init__(self, info: ImageInfo, session: Session) -> None:
+        self.info = info
+        self.rows_read = 0
+        self._session = session
+
+    async def read(self, max_rows: int) -> NDArray[np.generic] | None:
+        """The next rows: (n, width, channels + has_alpha), uint8 or uint16, 1 <= n <= max_rows; None at the
+        end.
+
+        The array is the caller's to keep and to change. Raises what `CodecHost.decode` raises.
+        """
+        if max_rows < 1:
+            raise ValueError("max_rows must be at least 1")
+        count = min(max_rows, self.info.height - self.rows_read)
+        if not count:
+            return None
+        async with self._session.explaining():
+            rows = await self._session.channel.rows(count, self.info)
+            self.rows_read += count
+            if self.rows_read == self.info.height:
+                await self._session.channel.end()
+        return rows
+
+
+class CodecHost:
+    """Decodes untrusted images in processes apart. For one event loop.
+
+    `start` before use, `aclose` at the end; it can be started again. If the codec process dies, the
+    decodes that run in it fail with Unavailable, and the next one starts a new process.
+    """
+
+    def __init__(self, settings: CodecSettings | None = None) -> None:
+        self._settings = settings or CodecSettings()
+        self._link: ZygoteLink | None = None
+        self._linking = asyncio.Lock()
+        self._closed = True
+        self._turns = asyncio.Semaphore(self._settings.parallel_decodes)
+        self._open = asyncio.Semaphore(self._settings.open_images)
+        self._memory = MemoryBudget(self._settings.decoded_bytes, free_below=self._settings.small_bytes)
+        self._sessions: set[Session] = set()
+
+    async def start(self) -> None:
+        """Starts the codec process. Raises ProcessingFailed if it does not come up."""
+        self._closed = False
+        await self._living()
+
+    async def aclose(self) -> None:
+        """Ends the codec process and its children; decodes still open fail with Unavailable."""
+        self._closed = True
+        async with self._linking:
+            link, self._link = self._link, None
+            if link is not None:
+                await link.aclose()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the codec process, for supervision and tests; None while there is none."""
+        return self._link.pid if self._link is not None and self._link.alive else None
+
+    @property
+    def open_count(self) -> int:
+        """Images being decoded or read."""
+        return len(self._sessions)
+
+    @contextlib.asynccontextmanager
+    async def decode(
+        self, data: bytes | bytearray | memoryview, limits: DecodeLimits
+    ) -> AsyncIterator[DecodedImage]:
+        """Decodes the first frame of `data`; on entry its pixels are ready. Leaving the context ends the
+        child.
+
+        Once entered, `data` is not needed any more. Waits for its turn (see `CodecSettings`) without a limit
+        of its own: the caller bounds it by its deadline.
+
+        Raises NotAnImage, DamagedImage, UnsupportedImage, or LimitExceeded (field "image") for what is the
+        image's doing; OutOfMemory if the child was killed from outside; Unavailable if the codec process
+        went away; ProcessingFailed if the child broke the protocol. Cancelling kills the child.
+        """
+        async with self._session(data, limits) as session:
+            async with session.explaining():
+                header = await session.header()
+                # While it waits for memory a large image must not keep small ones from a processor.
+                session.end_turn()
+                session.hold(share := await self._memory.take(header.working_bytes))
+                await session.take_turn()
+                await session.channel.go()
+                await session.channel.decoded()
+                session.end_turn()
+                share.shrink(header.holding_bytes)
+            yield DecodedImage(header.info, session)
+
+    async def probe(self, data: bytes | bytearray | memoryview, limits: DecodeLimits) -> ImageInfo:
+        """Reads the header only. Raises as `decode` does; damage in the pixels goes unnoticed."""
+        async with self._session(data, limits) as session, session.explaining():
+            return (await session.header()).info
+
+    @contextlib.asynccontextmanager
+    async def _session(
+        self, data: bytes | bytearray | memoryview, limits: DecodeLimits
+    ) -> AsyncIterator[Session]:
+        async with self._open:
+            session = Session(limits, self._turns)
+            self._sessions.add(session)
+            try:
+                await session.take_turn()
+                await session.spawn(await self._living(), data)
+                yield session
+            finally:
+                self._sessions.discard(session)
+                await session.aclose()
+
+    async def _living(self) -> ZygoteLink:
+        async with self._linking:
+            if self._closed:
+                raise Unavailable("the codec process is stopped")
+            if self._link is not None and not self._link.alive:
+                await self._link.aclose()
+                self._link = None
+            if self._link is None:
+                self._link = await ZygoteLink.start(self._settings.start_seconds)
+            return self._link

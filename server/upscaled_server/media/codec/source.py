@@ -1,0 +1,107 @@
+"""Pillow behind an explicit list of formats: from a file of unknown content to an image ready to be
+loaded."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import IO
+
+from PIL import AvifImagePlugin, Image, ImageFile
+
+from upscaled_server.errors import LimitExceeded, UnsupportedImage
+from upscaled_server.media.codec import beside, formats, pixels, structure
+from upscaled_server.media.codec.wire import Header
+from upscaled_server.media.info import ImageInfo
+
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+_PROCESS_BYTES = 8 << 20
+
+
+def preload() -> None:
+    for name in _PLUGINS:
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+    # libdav1d would start threads, whose processor time and stacks are not the child's to give.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+class SourceImage:
+    """An image whose header has been read. `load` decodes it; then `rows` may be asked for."""
+
+    def __init__(self, image: Image.Image, header: Header, plan: pixels.PixelPlan) -> None:
+        self.header = header
+        self._image = image
+        self._plan = plan
+
+    def load(self) -> None:
+        """Decodes the pixels and lets go of everything else the decoder held."""
+        image = self._image
+        image.load()
+        # A bare image around the same pixels: the file object keeps canvases and copies of the file alive.
+        self._image = Image.Image._new(image, image.im)
+        self._plan.check(self._image)
+
+    def rows(self, top: int, bottom: int) -> pixels.Rows:
+        """Rows [top, bottom) of the oriented image, C-contiguous."""
+        return self._plan.rows(self._image, top, bottom)
+
+
+def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
+    """Reads the header of `file` and checks the pixel count before anything is decoded.
+
+    Raises NotAnImage, UnsupportedImage, DamagedImage, LimitExceeded, and whatever Pillow raises.
+    """
+    head = file.read(formats.HEAD_BYTES)
+    name = formats.recognise(head)
+    file.seek(0)
+    check_pixels(formats.declared_size(name, head), max_pixels)
+    structure.check(name, file)
+    file.seek(0)
+    # What a part of the file may declare besides its main size (a GIF frame, a TIFF tile).
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    image = _open(name, file)
+    check_pixels(image.size, max_pixels)
+    orientation, orientation_left = beside.orientation(name, image, file)
+    plan = pixels.plan(image, orientation_left)
+    width, height = plan.size
+    info = ImageInfo(
+        format=name,
+        width=width,
+        height=height,
+        channels=plan.channels,
+        has_alpha=plan.has_alpha,
+        bits=plan.bits,
+        frames=beside.frames(name, image),
+        orientation=orientation,
+        metadata=beside.metadata(image, keep_icc=plan.keeps_colour_space),
+    )
+    count = width * height
+    holding = count * plan.stored_bytes_per_pixel + _PROCESS_BYTES
+    working = holding + count * formats.extra_bytes_per_pixel(name, image, orientation)
+    return SourceImage(image, Header(info, working, holding), plan)
+
+
+def check_pixels(size: tuple[int, int] | None, max_pixels: int) -> None:
+    if size is None:
+        return
+    width, height = size
+    if width * height > max_pixels:
+        raise LimitExceeded(
+            "image",
+            f"{width}x{height} is too many pixels",
+            limit=max_pixels / 1e6,
+            actual=width * height / 1e6,
+            unit="megapixels",
+        )
+
+
+def _open(name: str, file: IO[bytes]) -> ImageFile.ImageFile:
+    """The one plugin for `name`, called directly: `Image.open` would try others and hide why it failed."""
+    factory, _ = Image.OPEN[name]
+    image = factory(file, "")
+    if not isinstance(image, ImageFile.ImageFile):
+        raise UnsupportedImage(f"{name}: unexpected variant")
+    return image
