@@ -1,0 +1,296 @@
+"""One worker process, seen from the server: started, talked to, watched, and ended for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from upscaled_server.errors import DomainError, ProcessingFailed, Unavailable, WorkerLost
+from upscaled_server.pool.pixels import Shelf, unpack
+from upscaled_server.pool.protocol import unpack_error
+from upscaled_server.pool.transport import Channel, Message
+
+log = logging.getLogger("upscaled_server.pool")
+
+_COPY_ELSEWHERE_BYTES = 1 << 20
+_MAX_LINE = 4096
+_EXIT_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the worker answered; `rows`, read-only, is a view of the worker's memory."""
+
+    result: Message
+    rows: NDArray[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker is started and watched; see `PoolSettings` for the limits."""
+
+    engine: str
+    config: Message
+    environment: dict[str, str]
+    nice: int
+    start_limit_seconds: float
+    heartbeat_seconds: float
+    heartbeat_limit_seconds: float
+
+
+class WorkerProcess:
+    """A direct child. `lost` is set, and every call fails with `WorkerLost`, as soon as it is gone or given
+    up.
+    """
+
+    def __init__(self, name: str, options: WorkerOptions, on_lost: Callable[[], None] = lambda: None) -> None:
+        self.name = name
+        self.lost = asyncio.Event()
+        self._options = options
+        self._on_lost = on_lost
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, asyncio.Future[Answer]] = {}
+        self._shelf = Shelf()
+        self._step_limits: dict[int, float] = {}
+        self._progress_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: Channel | None = None
+        self._stopping = False
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def buffers_away(self) -> int:
+        """Buffers of fed rows that the worker has not read yet."""
+        return self._shelf.away
+
+    async def start(self) -> Message:
+        """Returns when the worker's engine is there, with what it said about itself.
+
+        Raises the engine's error, or `Unavailable` when the process did not come up in time. Nothing is left
+        then.
+        """
+        ours, theirs = Channel.pair()
+        with theirs:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command(theirs),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(),),
+                    env={**os.environ, **self._options.environment},
+                )
+            except BaseException:
+                ours.close()
+                raise
+        self._channel = Channel(ours, self._on_message, self._lose)
+        self._spawn(self._log_output(self._process.stdout), "output")
+        self._spawn(self._watch_exit(self._process), "exit")
+        try:
+            async with asyncio.timeout(self._options.start_limit_seconds):
+                answer = await self.call("hello", engine=self._options.engine, config=self._options.config)
+        except TimeoutError:
+            await self.end()
+            raise Unavailable(f"the worker for {self.name} did not start in time") from None
+        except BaseException:
+            await self.end()
+            raise
+        self._spawn(self._watch_health(), "health")
+        return answer.result
+
+    def _command(self, theirs: socket.socket) -> list[str]:
+        # -P: a file in the current folder must not stand in for a module. faulthandler: a segfault leaves a
+        # traceback.
+        return [
+            *(sys.executable, "-P", "-X", "faulthandler", "-m", "upscaled_server.pool.worker"),
+            *("--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--nice", str(self._options.nice)),
+        ]
+
+    async def call(
+        self,
+        op: str,
+        *,
+        pixels: NDArray[Any] | None = None,
+        limit_seconds: float | None = None,
+        **fields: Any,
+    ) -> Answer:
+        """Ask the worker. Cancelling gives the answer up, not the work.
+
+        `limit_seconds`, for steps: if no step is answered for that long, the worker hangs and is killed.
+        Raises what the worker raised, or `WorkerLost`.
+        """
+        if self._channel is None or self.lost.is_set():
+            raise self._loss()
+        number = next(self._numbers)
+        message: Message = {"id": number, "op": op, **fields}
+        fd = buffer = None
+        if pixels is not None:
+            parcel = await self._pack(pixels)
+            message["pixels"], fd = parcel.described, parcel.fd
+            buffer = parcel.described.get("buffer")
+            if self.lost.is_set():
+                raise self._loss()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        try:
+            self._channel.send(message, fd)
+        except BaseException:
+            del self._calls[number]
+            if buffer is not None:
+                self._shelf.take_back(buffer)
+            raise
+        if limit_seconds is not None:
+            if not self._step_limits:
+                self._progress_at = time.monotonic()
+            self._step_limits[number] = limit_seconds
+        # The entry stays when the caller gives up, so that the answer's rows are taken and let go.
+        return await answer
+
+    async def _pack(self, pixels: NDArray[Any]) -> Any:
+        if pixels.nbytes < _COPY_ELSEWHERE_BYTES:
+            return self._shelf.pack(pixels)
+        packing = asyncio.get_running_loop().run_in_executor(None, self._shelf.pack, pixels)
+        try:
+            return await asyncio.shield(packing)
+        except asyncio.CancelledError:
+            packing.add_done_callback(self._unpack_unsent)
+            raise
+
+    def _unpack_unsent(self, packing: asyncio.Future[Any]) -> None:
+        if not packing.cancelled() and packing.exception() is None:
+            self._shelf.take_back(packing.result().described.get("buffer", 0))
+
+    async def end(self) -> None:
+        """Ask it to exit, else kill it; returns when it is reaped and everything of it is closed."""
+        process = self._process
+        if process is None:
+            return
+        # A worker that was lost before is still news when its exit status comes.
+        self._stopping = not self.lost.is_set()
+        if not self.lost.is_set() and self._channel is not None:
+            self._channel.send({"op": "exit"})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_EXIT_GRACE_SECONDS):
+                    await process.wait()
+        self.kill()
+        # Shielded: who cancels this must not leave a zombie behind.
+        await asyncio.shield(asyncio.gather(*self._tasks, return_exceptions=True))
+
+    def kill(self) -> None:
+        """SIGKILL, if it still runs. All calls fail at once."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+        self._lose()
+
+    def _lose(self) -> None:
+        if self.lost.is_set():
+            return
+        self.lost.set()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGKILL)
+        if self._channel is not None:
+            self._channel.close()
+        calls, self._calls = self._calls, {}
+        self._step_limits.clear()
+        for answer in calls.values():
+            if not answer.done():
+                answer.set_exception(self._loss())
+        self._shelf.close()
+        if not self._stopping:
+            log.warning("worker %s (pid %d) is lost; %d requests fail", self.name, self.pid, len(calls))
+        self._on_lost()
+
+    def _loss(self) -> WorkerLost:
+        return WorkerLost(f"the worker for {self.name} ended in the middle of its work", device=self.name)
+
+    def _on_message(self, message: Message, fd: int | None) -> None:
+        if "free" in message:
+            self._shelf.take_back(message["free"])
+            return
+        number = message["id"]
+        answer = self._calls.pop(number, None)
+        if self._step_limits.pop(number, None) is not None:
+            self._progress_at = time.monotonic()
+        outcome: Answer | DomainError
+        try:
+            rows = unpack(message["pixels"], fd, self._freed) if "pixels" in message else None
+            outcome = (
+                unpack_error(message["error"]) if "error" in message else Answer(message["result"], rows)
+            )
+        except ProcessingFailed as error:
+            outcome = error
+        if answer is None or answer.done():
+            return
+        if isinstance(outcome, Answer):
+            answer.set_result(outcome)
+        else:
+            answer.set_exception(outcome)
+
+    def _freed(self, buffer: int) -> None:
+        if self._channel is not None:
+            self._channel.send_soon({"free": buffer})
+
+    def _spawn(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work, name=f"worker {self.name}: {what}"))
+
+    async def _watch_exit(self, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        if not self._stopping:
+            how = signal.Signals(-code).name if code < 0 else f"status {code}"
+            log.error("worker %s (pid %d) ended with %s", self.name, process.pid, how)
+        self._lose()
+
+    async def _log_output(self, output: asyncio.StreamReader | None) -> None:
+        """Every line that the worker, or a library in it, writes."""
+        rest = b""
+        while output is not None and (chunk := await output.read(_MAX_LINE)):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= _MAX_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._log_line(line)
+        self._log_line(rest)
+
+    def _log_line(self, line: bytes) -> None:
+        if line.strip():
+            log.warning("worker %s (pid %d): %s", self.name, self.pid, line.decode(errors="replace").rstrip())
+
+    async def _watch_health(self) -> None:
+        """Kill a worker that does not answer, or whose step never ends."""
+        while not self.lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._options.heartbeat_seconds):
+                    await self.lost.wait()
+                return
+            if self._step_limits:
+                idle = time.monotonic() - self._progress_at
+                if idle > max(self._step_limits.values()):
+                    log.error("worker %s: a step has not ended for %.0f s; it is killed", self.name, idle)
+                    self.kill()
+                    return
+            try:
+                async with asyncio.timeout(self._options.heartbeat_limit_seconds):
+                    await self.call("ping")
+            except TimeoutError:
+                log.error("worker %s does not answer; it is killed", self.name)
+                self.kill()
+            except WorkerLost:
+                return

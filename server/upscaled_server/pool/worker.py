@@ -1,0 +1,243 @@
+"""The worker process: `python -m upscaled_server.pool.worker`, started by the pool, one per device.
+
+An event loop answers the server; networks run in a thread beside it, one step at a time, so that a long step
+delays nobody's `feed`, `open`, `close` or `ping`. The worker keeps nothing that matters: it may be killed at
+any moment, and it kills itself when the server is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.pool.pixels import Shelf, unpack
+from upscaled_server.pool.protocol import EXIT_SERVER_GONE, is_expected, pack_error, traceback_text
+from upscaled_server.pool.transport import Channel, Message
+from upscaled_server.tiling.plan import RunPlan
+
+_PR_SET_PDEATHSIG = 1
+_COPY_ELSEWHERE_BYTES = 1 << 20
+# Models load beside each other: one that is being downloaded must not hold up one that is on the disk.
+_MODEL_THREADS = 4
+
+
+@dataclass(eq=False, slots=True)
+class _OpenRun:
+    """A run and the lock that keeps its requests in order. `closed` takes effect before the queue does."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    run: Any = None
+    closed: bool = False
+    step: Future[tuple[NDArray[Any], float]] | None = None
+
+
+class Worker:
+    """Answers the server's requests with an engine. Lives on the event loop of the worker process."""
+
+    def __init__(self, sock: socket.socket, finished: asyncio.Event) -> None:
+        self._finished = finished
+        self._engine: Any = None
+        self._runs: dict[int, _OpenRun] = {}
+        self._shelf = Shelf()
+        self._inference = ThreadPoolExecutor(1, "inference")
+        self._errands = ThreadPoolExecutor(1, "errands")
+        self._models = ThreadPoolExecutor(_MODEL_THREADS, "models")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._channel = Channel(sock, self._on_message, _server_gone)
+
+    def _on_message(self, message: Message, fd: int | None) -> None:
+        if "free" in message:
+            self._shelf.take_back(message["free"])
+            return
+        if message["op"] == "exit":
+            self._finished.set()
+            return
+        if message["op"] == "close":
+            # Now, not in its turn: steps of this run that have not begun never will.
+            self._closing(message["run"])
+        task = asyncio.get_running_loop().create_task(self._answer(message, fd))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, request: Message, fd: int | None) -> None:
+        number = request["id"]
+        try:
+            rows = None
+            if "pixels" in request:
+                rows = unpack(request["pixels"], fd, self._freed)
+            handle = getattr(self, f"_on_{request['op']}")
+            result, out = await (handle(request) if rows is None else handle(request, rows))
+            del rows
+            if out is None:
+                self._channel.send({"id": number, "result": result})
+            else:
+                await self._send_rows(number, result, out)
+        except Exception as error:
+            if not is_expected(error):
+                print(traceback_text(error), file=sys.stderr, flush=True)
+            self._channel.send({"id": number, "error": pack_error(error)})
+
+    async def _send_rows(self, number: int, result: Message, rows: NDArray[Any]) -> None:
+        if rows.nbytes < _COPY_ELSEWHERE_BYTES:
+            parcel = self._shelf.pack(rows)
+        else:
+            loop = asyncio.get_running_loop()
+            parcel = await loop.run_in_executor(self._errands, self._shelf.pack, rows)
+        self._channel.send({"id": number, "result": result, "pixels": parcel.described}, parcel.fd)
+
+    def _freed(self, buffer: int) -> None:
+        self._channel.send_soon({"free": buffer})
+
+    async def _on_hello(self, request: Message) -> tuple[Message, None]:
+        module, _, name = request["engine"].partition(":")
+        factory = getattr(importlib.import_module(module), name)
+        self._engine = await self._in_models(factory, request["config"])
+        return {"device": asdict(self._engine.device)}, None
+
+    async def _on_ping(self, _: Message) -> tuple[Message, None]:
+        return {"runs": len(self._runs), "buffers_away": self._shelf.away}, None
+
+    async def _on_load(self, request: Message) -> tuple[Message, None]:
+        return {"provenance": asdict(await self._in_models(self._engine.load, request["model"]))}, None
+
+    async def _on_unload(self, request: Message) -> tuple[Message, None]:
+        return {"unloaded": await self._in_models(self._engine.unload, request["model"])}, None
+
+    async def _on_open(self, request: Message) -> tuple[Message, None]:
+        entry = _OpenRun()
+        self._runs[request["run"]] = entry
+        async with entry.lock:  # free, so taken without a pause: requests that follow wait for it
+            try:
+                plan = RunPlan.from_dict(request["plan"])
+                entry.run = await asyncio.get_running_loop().run_in_executor(
+                    self._errands, self._engine.open_run, request["model"], plan, request["out_bits"]
+                )
+            except BaseException:
+                self._runs.pop(request["run"], None)
+                raise
+            return _status(entry.run), None
+
+    async def _on_feed(self, request: Message, rows: NDArray[Any]) -> tuple[Message, None]:
+        entry = self._entry(request)
+        async with entry.lock:
+            self._check_open(entry)
+            if rows.nbytes < _COPY_ELSEWHERE_BYTES:
+                entry.run.feed(rows)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._errands, entry.run.feed, rows)
+            return _status(entry.run), None
+
+    async def _on_step(self, request: Message) -> tuple[Message, NDArray[Any]]:
+        entry = self._entry(request)
+        async with entry.lock:
+            self._check_open(entry)
+            entry.step = self._inference.submit(self._step, entry)
+            try:
+                rows, seconds = await asyncio.wrap_future(entry.step)
+            except asyncio.CancelledError:
+                if not entry.step.cancelled():
+                    raise
+                raise ProcessingFailed("the run is closed") from None  # by `close`, before it began
+            finally:
+                entry.step = None
+            return {**_status(entry.run), "seconds": seconds}, rows
+
+    async def _on_close(self, request: Message) -> tuple[Message, None]:
+        entry = self._runs.get(request["run"])
+        if entry is None:
+            return {}, None
+        async with entry.lock:
+            self._runs.pop(request["run"], None)
+            if entry.run is not None:
+                entry.run.close()
+        return {}, None
+
+    def _step(self, entry: _OpenRun) -> tuple[NDArray[Any], float]:
+        self._check_open(entry)
+        began = time.perf_counter()
+        rows = entry.run.step()
+        return rows, time.perf_counter() - began
+
+    def _closing(self, run: int) -> None:
+        entry = self._runs.get(run)
+        if entry is not None:
+            entry.closed = True
+            if entry.step is not None:
+                entry.step.cancel()  # without effect once it has begun
+
+    def _entry(self, request: Message) -> _OpenRun:
+        try:
+            return self._runs[request["run"]]
+        except KeyError:
+            raise ProcessingFailed("the run is closed") from None
+
+    @staticmethod
+    def _check_open(entry: _OpenRun) -> None:
+        if entry.closed or entry.run is None:
+            raise ProcessingFailed("the run is closed")
+
+    async def _in_models(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._models, function, *arguments)
+
+
+def _status(run: Any) -> Message:
+    return {"rows_wanted": run.rows_wanted, "done": run.done, "state_bytes": run.state_bytes}
+
+
+def _server_gone() -> None:
+    # At once, in the middle of whatever the other threads compute: nobody is left to want it.
+    os._exit(EXIT_SERVER_GONE)
+
+
+def _bind_to_server(parent: int) -> None:
+    """Die with the server, be the first to die when memory is short, and leave signals to the server."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        os._exit(EXIT_SERVER_GONE)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("500")
+
+
+async def _serve(fd: int) -> None:
+    finished = asyncio.Event()
+    # A name, since the channel holds the socket but nothing else holds the worker.
+    worker = Worker(socket.socket(fileno=fd), finished)
+    await finished.wait()
+    del worker
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="A worker of the upscaled server; started by it, not by hand."
+    )
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--nice", type=int, default=0)
+    arguments = parser.parse_args()
+    _bind_to_server(arguments.parent)
+    if arguments.nice:
+        os.nice(arguments.nice)
+    asyncio.run(_serve(arguments.fd))
+    # Without waiting for threads that compute what nobody wants any more.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Runs share a device: in turn, within bounds, and none holds up another's small requests."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from pool_tools import MODEL, Handle, StartPool, make_image, make_plan, run_image, until
+
+from upscaled_server.errors import LimitExceeded, Overloaded
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+async def test_two_runs_get_their_steps_in_turn(start_pool: StartPool, handle: Handle) -> None:
+    one, two = make_plan(40, 100, tile_height=20), make_plan(44, 100, tile_height=20)
+    handle.tell("hold")
+    async with start_pool(steps_ahead=1) as pool:
+        running = [asyncio.create_task(run_image(pool, plan)) for plan in (one, two)]
+        await handle.until_held()
+        await until(lambda: pool.stats.waiting_steps == 1)
+        handle.untell("hold")
+        await asyncio.gather(*running)
+
+    steps = handle.steps
+    first, second = steps[0], one.width + two.width - steps[0]
+    assert steps == [first, second] * 5
+
+
+async def test_nobody_waits_for_the_long_step_of_another(start_pool: StartPool, handle: Handle) -> None:
+    plan, other = make_plan(40, 40), make_plan(44, 80, tile_height=20)
+    handle.tell("hold")
+    async with start_pool() as pool:
+        running = asyncio.create_task(run_image(pool, plan))
+        await handle.until_held()
+
+        await pool.load("real-esrgan-x4-plus-anime")
+        async with pool.open(MODEL, other, 8) as run:
+            await run.feed(make_image(other)[: run.rows_wanted])
+            assert run.rows_wanted == 0
+        await until(lambda: pool.stats.open_runs == 1)
+        (supervisor,) = pool._supervisors.values()
+        await (await supervisor.available()).call("ping")
+
+        assert not running.done()
+        assert handle.steps == [40]
+        handle.untell("hold")
+        await running
+    assert handle.steps == [40]
+
+
+async def test_waiting_runs_know_their_place_and_too_many_are_refused(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    plan = make_plan(40, 40)
+    handle.tell("hold")
+    async with start_pool(max_open_runs=1, max_waiting_runs=2) as pool:
+        running = asyncio.create_task(run_image(pool, plan))
+        await handle.until_held()
+        openings = [pool.open(MODEL, plan, 8) for _ in range(2)]
+        waiting = [asyncio.create_task(opening.__aenter__()) for opening in openings]
+        await until(lambda: pool.waiting == 2)
+
+        assert [opening.position for opening in openings] == [1, 2]
+        assert 0 < openings[0].seconds_ahead < openings[1].seconds_ahead
+        with pytest.raises(Overloaded) as refused:
+            await run_image(pool, plan)
+        assert refused.value.retry_after_seconds > 0
+
+        waiting[0].cancel()
+        await until(lambda: openings[1].position == 1)
+        handle.untell("hold")
+        await running
+        await waiting[1]
+        assert openings[1].position == 0
+        await openings[1].__aexit__(None, None, None)
+
+
+async def test_a_run_that_can_never_fit_is_refused(start_pool: StartPool) -> None:
+    async with start_pool(memory_budget_bytes=64 << 20) as pool:
+        with pytest.raises(LimitExceeded, match="memory"):
+            await run_image(pool, make_plan(1000, 1000))
+        assert pool.plan(MODEL, 1000, 1000).working_bytes <= 64 << 20
+
+
+async def test_memory_of_open_runs_stays_within_the_budget(start_pool: StartPool, handle: Handle) -> None:
+    # 67 MB of working memory, counted once, and 2.6 MB of state each.
+    plan = make_plan(160, 160)
+    handle.tell("hold")
+    async with start_pool(memory_budget_bytes=75 << 20) as pool:
+        running = [asyncio.create_task(run_image(pool, plan)) for _ in range(6)]
+        await handle.until_held()
+        await until(lambda: pool.stats.open_runs + pool.stats.waiting_runs == 6)
+        (place,) = pool._places.values()
+        assert 1 < pool.stats.open_runs < 6
+        assert place.reserved_bytes <= 75 << 20
+        handle.untell("hold")
+        await asyncio.gather(*running)
