@@ -1,0 +1,21 @@
+"""Options of the server's gRPC channel arguments: message sizes, keepalive."""
+
+from __future__ import annotations
+
+ChannelOptions = list[tuple[str, int]]
+
+
+def channel_options(max_message_bytes: int) -> ChannelOptions:
+    """Half-open peers are found within 40 seconds (gRPC's own default is two hours); pings of clients are
+    bounded."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_concurrent_streams", 1024),
+        # Two servers on one port would share its connections silently.
+        ("grpc.so_reuseport", 0),
+    ]

@@ -1,0 +1,74 @@
+"""Turns the domain's errors into gRPC statuses, for every servicer alike.
+
+What is not a `DomainError` is a bug: the caller gets INTERNAL without particulars, the log gets the
+traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+
+from upscaled_server.api.statuses import code_of, to_status
+from upscaled_server.errors import DomainError, ProcessingFailed
+
+log = logging.getLogger(__name__)
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler so that its errors end the call with a status and details.
+
+    Handlers are coroutines; those that stream write through `context.write`.
+    """
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith("/grpc."):
+            return handler
+        method = handler_call_details.method
+        for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+            behaviour = getattr(handler, kind)
+            if behaviour is not None:
+                build = getattr(grpc, f"{kind}_rpc_method_handler")
+                wrapped: Handler = build(
+                    _wrap(behaviour, method),
+                    request_deserializer=handler.request_deserializer,
+                    response_serializer=handler.response_serializer,
+                )
+                return wrapped
+        return handler
+
+
+def _wrap(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def call(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            await _end(error, context, method)
+
+    return call
+
+
+async def _end(error: Exception, context: Context, method: str) -> NoReturn:
+    """End the call with the status of `error`; `abort` raises."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if not isinstance(error, DomainError):
+        log.exception("unexpected error in %s", method, exc_info=error)
+        error = ProcessingFailed("an internal error occurred; the server's log has the particulars")
+    else:
+        level = logging.ERROR if isinstance(error, ProcessingFailed) else logging.INFO
+        log.log(level, "%s ended %s: %s", method, code_of(error).name, error.message)
+    await context.abort_with_status(to_status(error))
+    raise AssertionError("abort_with_status always raises")

@@ -1,0 +1,75 @@
+"""`Server`: what this server is and what it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from upscaled.v1 import server_pb2, server_pb2_grpc
+from upscaled_server.engine.catalogue import DEFAULT_MODEL
+from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pool.pool import Pool
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ServerServicer(server_pb2_grpc.ServerServicer):
+    def __init__(
+        self,
+        pool: Pool,
+        limits: LimitSettings,
+        *,
+        version: str,
+        input_formats: Sequence[str],
+        output_formats: Sequence[str],
+        unimplemented: Sequence[str],
+    ) -> None:
+        self._pool = pool
+        self._limits = limits
+        self._version = version
+        self._input_formats = input_formats
+        self._output_formats = output_formats
+        self._unimplemented = unimplemented
+
+    async def GetServerInfo(
+        self, message: server_pb2.GetServerInfoRequest, context: Context
+    ) -> server_pb2.ServerInfo:
+        return server_pb2.ServerInfo(
+            version=self._version,
+            limits=_limits(self._limits),
+            devices=[
+                server_pb2.Device(
+                    id=device.name,
+                    name=device.title,
+                    backend=self._pool.backend_of(device),
+                    cores=device.cores,
+                    memory_bytes=device.budget_bytes,
+                    ready=self._pool.is_up(device),
+                )
+                for device in self._pool.devices
+            ],
+            input_formats=self._input_formats,
+            output_formats=self._output_formats,
+            backends=self._pool.backends,
+            default_model=DEFAULT_MODEL,
+            authentication_required=False,
+            unimplemented=self._unimplemented,
+        )
+
+
+def _limits(limits: LimitSettings) -> server_pb2.Limits:
+    return server_pb2.Limits(
+        max_input_pixels=limits.max_input_pixels,
+        max_output_pixels=limits.max_output_pixels,
+        max_input_bytes=limits.max_input_bytes,
+        max_inline_bytes=limits.max_inline_bytes,
+        max_message_bytes=limits.max_message_bytes,
+        max_scale=limits.max_scale,
+        max_passes=limits.max_passes,
+        max_output_side=limits.max_output_side,
+        max_input_side=limits.max_input_side,
+        min_input_side=1,
+        upload_idle_seconds=limits.upload_idle_seconds,
+    )

@@ -1,0 +1,235 @@
+"""Wires the parts into a server. The only file that knows them all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Any
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from upscaled._version import __version__
+from upscaled.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    admin_pb2,
+    admin_pb2_grpc,
+    blobs_pb2,
+    blobs_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    models_pb2,
+    models_pb2_grpc,
+    server_pb2,
+    server_pb2_grpc,
+    upscaler_pb2,
+    upscaler_pb2_grpc,
+)
+from upscaled_server.api.channel import channel_options
+from upscaled_server.api.errors_interceptor import ErrorInterceptor
+from upscaled_server.api.listen import ListenSettings, bind, check_exposure
+from upscaled_server.api.models import ModelsServicer
+from upscaled_server.api.server import ServerServicer
+from upscaled_server.api.unimplemented import unimplemented
+from upscaled_server.api.upscaler import UpscalerServicer
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.weights.inventory import Inventory
+from upscaled_server.engine.weights.settings import WeightSettings
+from upscaled_server.engine.weights.store import WeightStore
+from upscaled_server.media.codec import CodecHost
+from upscaled_server.pipeline.decoding import DecodeSettings
+from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pipeline.upscale import Upscaling
+from upscaled_server.pool.pool import Pool
+from upscaled_server.pool.settings import PoolSettings
+from upscaled_server.settings import Settings
+from upscaled_server.state.folder import DataFolder, StateSettings
+from upscaled_server.telemetry.logs import LogSettings
+
+log = logging.getLogger(__name__)
+
+SETTINGS = (
+    ListenSettings,
+    LimitSettings,
+    DecodeSettings,
+    PoolSettings,
+    WeightSettings,
+    StateSettings,
+    LogSettings,
+)
+
+# Services whose bodies come with later versions, and the parts of others that do.
+_LATER_SERVICES = ("Jobs", "Blobs", "Account", "Admin")
+_LATER_PARTS = (
+    "Source.url",
+    "Source.input_id",
+    "Source.output_id",
+    "UpscaleOptions.delivery = DELIVERY_URL",
+    "UpscaleOptions.progressive",
+    "UpscaleOptions.denoise_strength",
+    "UpscaleOptions.alpha = ALPHA_NETWORK",
+    "UpscaleOptions.metadata = METADATA_STRIP_GPS",
+    "UpscaleOptions.color_space = COLOR_SPACE_SRGB",
+    "FORMAT_TIFF",
+    "FORMAT_AVIF",
+)
+_INPUT_FORMATS = (
+    "image/png",
+    "image/jpeg",
+    "image/webp",
+    "image/tiff",
+    "image/bmp",
+    "image/gif",
+    "image/avif",
+    "image/x-portable-pixmap",
+)
+_OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp")
+
+_SERVICES = {
+    "Upscaler": upscaler_pb2,
+    "Models": models_pb2,
+    "Server": server_pb2,
+    "Jobs": jobs_pb2,
+    "Blobs": blobs_pb2,
+    "Account": account_pb2,
+    "Admin": admin_pb2,
+}
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class App:
+    """One server. `start` and `stop` are called once each; between them `address` says where it listens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._listen = settings[ListenSettings]
+        self._limits = settings[LimitSettings]
+        self._decoding = settings[DecodeSettings]
+        self._codec = CodecHost(self._decoding.codec())
+        weights = settings[WeightSettings].store_options()
+        self._inventory = Inventory(WeightStore(weights))
+        self._pool = Pool(settings[PoolSettings], weights)
+        self._folder = DataFolder(settings[StateSettings].data_dir)
+        self._health = health_aio.HealthServicer()
+        self._stack = AsyncExitStack()
+        self._server: grpc.aio.Server | None = None
+        self.address = ""
+
+    async def start(self) -> None:
+        """Come up in the order of the image's way; SERVING is said last.
+
+        Raises the domain's errors for what an operator must mend.
+        """
+        check_exposure(self._listen)
+        try:
+            self._stack.enter_context(self._folder)
+            # Before anything starts threads: the codec process is forked from.
+            await self._codec.start()
+            self._stack.push_async_callback(self._codec.aclose)
+            await self._pool.start()
+            self._stack.push_async_callback(self._pool.aclose)
+            executor = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="upscaled-rows")
+            self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+            self._server = self._make_server(executor)
+            self.address = bind(self._server, self._listen.listen)
+            await self._server.start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        await self._say(_SERVING)
+        log.info("serving on %s", self.address)
+
+    async def stop(self) -> None:
+        """Stop in order: health turns first, then new calls are refused, running ones get the grace
+        period."""
+        log.info("stopping: health is NOT_SERVING, running calls have %g seconds", self._listen.grace_seconds)
+        await self._say(_NOT_SERVING)
+        if self._server is not None:
+            await self._server.stop(self._listen.grace_seconds)
+        await self._stack.aclose()
+        log.info("stopped")
+
+    def _make_server(self, executor: Executor) -> grpc.aio.Server:
+        catalogue = Catalogue()
+        upscaling = Upscaling(
+            catalogue,
+            self._codec,
+            self._pool,
+            limits=self._limits,
+            decode_limits=self._decoding.limits(self._limits.max_input_pixels),
+            executor=executor,
+        )
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor()], options=channel_options(self._limits.max_message_bytes)
+        )
+        upscaler_pb2_grpc.add_UpscalerServicer_to_server(
+            UpscalerServicer(upscaling, self._limits, __version__), server
+        )
+        models_pb2_grpc.add_ModelsServicer_to_server(
+            ModelsServicer(catalogue, self._inventory, self._pool, self._limits), server
+        )
+        server_pb2_grpc.add_ServerServicer_to_server(
+            ServerServicer(
+                self._pool,
+                self._limits,
+                version=__version__,
+                input_formats=_INPUT_FORMATS,
+                output_formats=_OUTPUT_FORMATS,
+                unimplemented=_LATER_SERVICES + _LATER_PARTS,
+            ),
+            server,
+        )
+        jobs_pb2_grpc.add_JobsServicer_to_server(_later(jobs_pb2_grpc.JobsServicer, "Jobs"), server)
+        blobs_pb2_grpc.add_BlobsServicer_to_server(_later(blobs_pb2_grpc.BlobsServicer, "Blobs"), server)
+        account_pb2_grpc.add_AccountServicer_to_server(
+            _later(account_pb2_grpc.AccountServicer, "Account"), server
+        )
+        admin_pb2_grpc.add_AdminServicer_to_server(_later(admin_pb2_grpc.AdminServicer, "Admin"), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [_full_name(service) for service in _SERVICES]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        return server
+
+    async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        """Health of the server as a whole and of every service that has a body."""
+        for name in ("", *(_full_name(service) for service in _SERVICES if service not in _LATER_SERVICES)):
+            await self._health.set(name, status)
+
+
+async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal stops it at once. `announce` gets the address
+    once it serves."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            # The grace period is cut short by ending the process; workers and codec processes end with it.
+            os._exit(130)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    app = App(settings)
+    await app.start()
+    try:
+        announce(app.address)
+        await stopping.wait()
+    finally:
+        await app.stop()
+
+
+def _later(base: type, service: str) -> Any:
+    return unimplemented(base, _SERVICES[service].DESCRIPTOR.services_by_name[service])
+
+
+def _full_name(service: str) -> str:
+    return str(_SERVICES[service].DESCRIPTOR.services_by_name[service].full_name)

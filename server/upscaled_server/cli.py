@@ -1,0 +1,102 @@
+"""The server's share of the `upscaled` command: `serve` and `models pull`.
+
+Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
+
+The command finds `register` through the entry-point group `upscaled.commands`, so the client package
+never imports this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer, models: typer.Typer) -> None:
+    """Add the commands to `upscaled` and to `upscaled models`."""
+    app.command("serve")(serve)
+    models.command("pull")(pull)
+
+
+def serve(
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT (port 0: any free one) or unix:PATH. "
+            "Default: UPSCALED_LISTEN, else 127.0.0.1:50051."
+        ),
+    ] = None,
+) -> None:
+    """Run a server until SIGTERM or Ctrl-C. Settings are read from UPSCALED_* variables and
+    UPSCALED_CONFIG."""
+    from upscaled_server import app
+    from upscaled_server.errors import DomainError
+    from upscaled_server.settings import Settings, SettingsError
+    from upscaled_server.telemetry.logs import LogSettings, configure
+
+    try:
+        settings = Settings(app.SETTINGS, os.environ | ({"UPSCALED_LISTEN": listen} if listen else {}))
+        configure(settings[LogSettings])
+        asyncio.run(app.serve(settings, announce=_announce))
+    except SettingsError as error:
+        _fail(str(error), status=2)
+    except DomainError as error:
+        _fail(error.message)
+
+
+def pull(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models by name or alias.", metavar="MODEL…")
+    ] = None,
+    all_models: Annotated[bool, typer.Option("--all", help="Every model of the catalogue.")] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to put the files into. Default: the server's cache.")
+    ] = None,
+) -> None:
+    """Fetch official weights ahead, each checked against its published SHA-256: for clusters without a
+    way out."""
+    from upscaled_server import app
+    from upscaled_server.engine.catalogue import Catalogue
+    from upscaled_server.engine.weights.settings import WeightSettings
+    from upscaled_server.engine.weights.store import WeightStore
+    from upscaled_server.errors import DomainError
+    from upscaled_server.settings import Settings, SettingsError
+
+    if bool(names) == all_models:
+        _fail("name the models to fetch, or give --all", status=2)
+    try:
+        settings = Settings(app.SETTINGS)
+        catalogue = Catalogue()
+        store = WeightStore(settings[WeightSettings].store_options())
+        for spec in list(catalogue) if all_models else [catalogue.resolve(name) for name in names or []]:
+            path = store.pull(spec, _progress(spec.name), to=to)
+            print(f"\r{spec.name}: {path}\033[K" if sys.stdout.isatty() else f"{spec.name}: {path}")
+    except SettingsError as error:
+        _fail(str(error), status=2)
+    except DomainError as error:
+        _fail(error.message)
+
+
+def _announce(address: str) -> None:
+    """One line on stdout, for people and for whoever started the server."""
+    print(f"upscaled listening on {address}", flush=True)
+
+
+def _fail(message: str, *, status: int = 1) -> None:
+    print(f"upscaled: {message}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _progress(name: str) -> Callable[[int, int], None]:
+    """Shows how far a download is, on a terminal; elsewhere only the result is printed."""
+    if not sys.stdout.isatty():
+        return lambda _done, _total: None
+    return lambda done, total: print(
+        f"\r{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", end="", flush=True
+    )

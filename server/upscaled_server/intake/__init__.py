@@ -1,0 +1,1 @@
+"""Where an image comes from: bytes in the request, or chunks of a stream."""

@@ -1,0 +1,126 @@
+"""What a caller asks for, in the server's own terms. `api/` translates the contract into these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from upscaled_server.media.size import Fit
+
+
+class Format(StrEnum):
+    """Formats of encoded output; the values are what `media.encode` calls them."""
+
+    PNG = "PNG"
+    JPEG = "JPEG"
+    WEBP = "WEBP"
+    TIFF = "TIFF"
+    AVIF = "AVIF"
+
+
+class Compression(StrEnum):
+    FAST = "fast"
+    DEFAULT = "default"
+    SMALL = "small"
+
+
+class Alpha(StrEnum):
+    RESAMPLE = "resample"
+    NETWORK = "network"
+    FLATTEN = "flatten"
+
+
+class MetadataPolicy(StrEnum):
+    KEEP = "keep"
+    STRIP_GPS = "strip_gps"
+    STRIP = "strip"
+
+
+class ColorSpace(StrEnum):
+    INPUT = "input"
+    SRGB = "srgb"
+
+
+class TileEncoding(StrEnum):
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+    RAW_RGB = "raw_rgb"
+    RAW_RGBA = "raw_rgba"
+
+
+class Delivery(StrEnum):
+    INLINE = "inline"
+    URL = "url"
+
+
+class Priority(StrEnum):
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class TileOptions:
+    """Finished pieces of the output: side in output pixels, how they are encoded, quality 1..100 of lossy
+    encodings."""
+
+    size: int = 512
+    encoding: TileEncoding = TileEncoding.PNG
+    quality: int = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`UpscaleOptions` of the contract; the units and limits stand there. None means not given."""
+
+    model: str = ""
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fit: Fit = Fit.CONTAIN
+    passes: int = 1
+    format: Format = Format.PNG
+    quality: int | None = None
+    lossless: bool = False
+    compression: Compression = Compression.DEFAULT
+    progressive: bool = False
+    full_chroma: bool = False
+    bit_depth: int = 0
+    denoise_strength: float | None = None
+    alpha: Alpha = Alpha.RESAMPLE
+    metadata: MetadataPolicy = MetadataPolicy.KEEP
+    color_space: ColorSpace = ColorSpace.INPUT
+    tiles: TileOptions | None = None
+    delivery: Delivery = Delivery.INLINE
+    priority: Priority = Priority.INTERACTIVE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    backend: str = ""
+    file_name: str = ""
+    omit_file: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """The encoded image itself."""
+
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The encoded image, arriving; `announced_bytes` is 0 where the caller did not say."""
+
+    chunks: AsyncIterator[bytes] = field(repr=False)
+    announced_bytes: int = 0
+
+
+Source = Bytes | Chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    source: Source
+    options: Options
+    request_id: str = ""
+    validate_only: bool = False

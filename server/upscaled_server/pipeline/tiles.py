@@ -1,0 +1,102 @@
+"""Finished rectangles of the output, cut from rows and encoded while the rest is still being computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from upscaled_server.media.encode import EncodeOptions
+from upscaled_server.media.encode.still import encode_image
+from upscaled_server.media.planes import Rows, over_white, to_bits, to_rgb
+from upscaled_server.pipeline.request import TileEncoding, TileOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTile:
+    """A tile whose pixels are being encoded; position and size in output pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    data: Future[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """How many tiles of `size` pixels an output of `width` x `height` has."""
+
+    width: int
+    height: int
+    size: int
+
+    @property
+    def columns(self) -> int:
+        return math.ceil(self.width / self.size)
+
+    @property
+    def count(self) -> int:
+        return self.columns * math.ceil(self.height / self.size)
+
+
+class TileCutter:
+    """Gathers output rows until a row of tiles is complete, and hands its tiles to an executor. Holds one
+    row of tiles."""
+
+    def __init__(self, width: int, height: int, options: TileOptions, executor: Executor) -> None:
+        self._grid = TileGrid(width, height, options.size)
+        self._options = options
+        self._executor = executor
+        self._rows: list[Rows] = []
+        self._held = 0
+        self._top = 0
+
+    def push(self, rows: Rows) -> Iterator[PendingTile]:
+        """The tiles that these rows complete."""
+        while rows.shape[0]:
+            wanted = min(self._options.size, self._grid.height - self._top) - self._held
+            self._rows.append(rows[:wanted])
+            self._held += min(wanted, rows.shape[0])
+            complete = rows.shape[0] >= wanted
+            rows = rows[wanted:]
+            if complete:
+                yield from self._cut()
+
+    def _cut(self) -> Iterator[PendingTile]:
+        band = np.concatenate(self._rows) if len(self._rows) > 1 else self._rows[0]
+        for column in range(self._grid.columns):
+            x = column * self._options.size
+            pixels = band[:, x : x + self._options.size]
+            data = self._executor.submit(encode_tile, pixels, self._options)
+            yield PendingTile(x, self._top, pixels.shape[1], pixels.shape[0], data)
+        self._top += self._held
+        self._rows, self._held = [], 0
+
+
+def encode_tile(pixels: Rows, options: TileOptions) -> bytes:
+    """Pixels (height, width, 1..4 planes), uint8 or uint16, in the encoding asked for, with 8 bits."""
+    pixels = to_bits(pixels, 8)
+    has_alpha = pixels.shape[2] in (2, 4)
+    match options.encoding:
+        case TileEncoding.RAW_RGB:
+            return to_rgb(over_white(pixels) if has_alpha else pixels).tobytes()
+        case TileEncoding.RAW_RGBA:
+            return _to_rgba(pixels, has_alpha).tobytes()
+        case TileEncoding.JPEG:
+            colour = over_white(pixels) if has_alpha else pixels
+            return encode_image(colour, "JPEG", EncodeOptions(quality=options.quality))
+        case TileEncoding.WEBP:
+            return encode_image(pixels, "WEBP", EncodeOptions(quality=options.quality))
+        case TileEncoding.PNG:
+            return encode_image(pixels, "PNG", EncodeOptions())
+
+
+def _to_rgba(pixels: Rows, has_alpha: bool) -> Rows:
+    colour, alpha = (pixels[..., :-1], pixels[..., -1:]) if has_alpha else (pixels, None)
+    if alpha is None:
+        alpha = np.full((*pixels.shape[:2], 1), 255, np.uint8)
+    return np.concatenate((to_rgb(colour), alpha), axis=2)

@@ -1,0 +1,228 @@
+"""One image's way, step by step: settle, fetch, decode, lay out, queue, infer, finish, deliver, account.
+
+Rows stream through the middle: while the network works on one strip, the one before is being encoded and
+the one before that is on its way to the caller. No step holds a whole image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, aclosing
+from typing import TypeVar
+
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.intake.upload import gather
+from upscaled_server.media.codec import CodecHost, DecodedImage, DecodeLimits
+from upscaled_server.media.encode import open_encoder
+from upscaled_server.media.info import ImageInfo
+from upscaled_server.media.planes import Rows
+from upscaled_server.pipeline.ahead import ahead
+from upscaled_server.pipeline.deadline import Deadline
+from upscaled_server.pipeline.deliver import Delivery
+from upscaled_server.pipeline.events import Done, Event, Progress, Provenance, Stage
+from upscaled_server.pipeline.finish import AlphaTrack, Finisher, Resizer
+from upscaled_server.pipeline.layout import Layout, lay_out
+from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pipeline.request import Bytes, Request, TileEncoding
+from upscaled_server.pipeline.settle import settle
+from upscaled_server.pipeline.stages import StageClock
+from upscaled_server.pipeline.tiles import TileCutter
+from upscaled_server.pool.pool import Pool
+from upscaled_server.pool.run import PoolRun
+
+_T = TypeVar("_T")
+
+# Rows read from the decoder at once when the network does not ask for fewer.
+_READ_ROWS = 256
+
+
+class Upscaling:
+    """Runs requests. One object serves all of them at once."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        codec: CodecHost,
+        pool: Pool,
+        *,
+        limits: LimitSettings,
+        decode_limits: DecodeLimits,
+        executor: Executor,
+    ) -> None:
+        self._catalogue = catalogue
+        self._codec = codec
+        self._pool = pool
+        self._limits = limits
+        self._decode_limits = decode_limits
+        self._executor = executor
+
+    async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
+        """The events of one request, see `events.py` for their order. Close the generator to stop the work.
+
+        Raises the domain's errors; nothing of the work is left behind when it does.
+        """
+        clock = StageClock()
+        settled = settle(request.options, self._catalogue, self._limits, self._pool.backends)
+        data = await self._fetch(request, clock)
+        deadline.check("decoding")
+        if request.validate_only:
+            info = await self._probe(data, clock)
+            layout = lay_out(settled, info, self._limits, self._pool)
+            yield layout.to_plan(self._pool.waiting)
+            yield _done(layout, clock)
+            return
+        async with AsyncExitStack() as stack:
+            with clock.during(Stage.DECODE):
+                image = await stack.enter_async_context(self._codec.decode(data, self._decode_limits))
+            del data
+            layout = lay_out(settled, image.info, self._limits, self._pool)
+            yield layout.to_plan(self._pool.waiting)
+            deadline.check("the network")
+            with clock.during(Stage.QUEUE):
+                runs = await stack.enter_async_context(
+                    self._pool.open_chain(settled.model.name, layout.passes, layout.bits)
+                )
+            yield Progress(Stage.INFER, 0.0, 0, layout.size.height)
+            delivery = stack.enter_context(self._delivery(layout, clock))
+            for event in delivery.begin():
+                yield event
+            rows = await stack.enter_async_context(aclosing(self._output_rows(image, runs, layout, clock)))
+            async for strip in rows:
+                deadline.check("the rest of the image")
+                async for event in delivery.push(strip):
+                    yield event
+            async for event in delivery.finish():
+                yield event
+        yield _done(layout, clock, _provenance(layout, runs), delivery)
+
+    async def _fetch(self, request: Request, clock: StageClock) -> bytes:
+        source = request.source
+        if isinstance(source, Bytes):
+            return source.data
+        with clock.during(Stage.FETCH):
+            return await gather(
+                source.chunks,
+                max_bytes=self._limits.max_input_bytes,
+                idle_seconds=self._limits.upload_idle_seconds,
+                announced_bytes=source.announced_bytes,
+            )
+
+    async def _probe(self, data: bytes, clock: StageClock) -> ImageInfo:
+        with clock.during(Stage.DECODE):
+            return await self._codec.probe(data, self._decode_limits)
+
+    async def _output_rows(
+        self, image: DecodedImage, runs: Sequence[PoolRun], layout: Layout, clock: StageClock
+    ) -> AsyncGenerator[Rows, None]:
+        """Decoded rows through the network, pass by pass, to rows of the output."""
+        finisher = _finisher(layout)
+
+        async def read_decoded(wanted: int) -> Rows | None:
+            with clock.during(Stage.DECODE):
+                rows = await image.read(min(wanted, _READ_ROWS))
+            return None if rows is None else await self._in_thread(finisher.prepare, rows)
+
+        network_rows = _through_network(read_decoded, runs[0], clock)
+        for run in runs[1:]:
+            network_rows = _through_network(_reader(network_rows), run, clock)
+        async with ahead(network_rows) as strips:
+            async for strip in strips:
+                with clock.during(Stage.RESAMPLE):
+                    rows = await self._in_thread(finisher.push, strip)
+                if rows is not None:
+                    yield rows
+
+    def _delivery(self, layout: Layout, clock: StageClock) -> Delivery:
+        options, size = layout.options, layout.size
+        encoder = cutter = None
+        if not options.omit_file:
+            encoder = open_encoder(
+                options.format,
+                width=size.width,
+                height=size.height,
+                channels=layout.info.channels,
+                has_alpha=layout.has_alpha,
+                bits=layout.bits,
+                options=layout.encode_options,
+                metadata=layout.metadata,
+                executor=self._executor,
+            )
+        if options.tiles is not None:
+            cutter = TileCutter(size.width, size.height, options.tiles, self._executor)
+        encoding = TileEncoding.PNG if options.tiles is None else options.tiles.encoding
+        return Delivery(encoder, cutter, encoding, size.height, clock)
+
+    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+async def _through_network(
+    read: Callable[[int], Awaitable[Rows | None]], run: PoolRun, clock: StageClock
+) -> AsyncGenerator[Rows, None]:
+    """Feed a run what it wants and give the rows it finishes."""
+    while not run.done:
+        while run.rows_wanted:
+            rows = await read(run.rows_wanted)
+            if rows is None:
+                raise ProcessingFailed(f"the input ended {run.rows_wanted} rows too early")
+            await run.feed(rows)
+        with clock.during(Stage.INFER):
+            finished = await run.step()
+        if finished.shape[0]:
+            yield finished
+
+
+def _reader(rows: AsyncIterator[Rows]) -> Callable[[int], Awaitable[Rows | None]]:
+    """The rows of one pass as the input of the next, whatever number is asked for."""
+
+    async def read(_: int) -> Rows | None:
+        return await anext(rows, None)
+
+    return read
+
+
+def _finisher(layout: Layout) -> Finisher:
+    info, size, bits = layout.info, layout.size, layout.bits
+    resizer = Resizer(
+        layout.network_width, layout.network_height, layout.network_factor, size, info.channels, bits
+    )
+    alpha = AlphaTrack(info.width, info.height, size, bits) if layout.has_alpha else None
+    return Finisher(resizer, alpha, grey=info.channels == 1, flatten=info.has_alpha and not layout.has_alpha)
+
+
+def _done(
+    layout: Layout, clock: StageClock, provenance: Provenance | None = None, delivery: Delivery | None = None
+) -> Done:
+    """The summary. Without a delivery (`validate_only`) or a file (`omit_file`) there is no size and no
+    hash."""
+    has_file = delivery is not None and not layout.options.omit_file
+    warnings = []
+    if layout.info.frames > 1:
+        warnings.append("animated input: only the first frame was used")
+    return Done(
+        plan=layout.to_plan(0),
+        settings=layout.options,
+        seconds=clock.seconds,
+        total_seconds=clock.total,
+        provenance=provenance,
+        size_bytes=delivery.size_bytes if delivery is not None and has_file else None,
+        sha256=delivery.sha256 if delivery is not None and has_file else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
+    made_by = runs[0].provenance
+    return Provenance(
+        model=made_by.model,
+        backend=made_by.backend,
+        precision=made_by.precision,
+        device=runs[0].device.kind,
+        weights_sha256=made_by.weights.sha256,
+        weights_source=made_by.weights.origin,
+        execution=json.dumps([plan.to_dict() for plan in layout.passes], separators=(",", ":")),
+    )

@@ -1,0 +1,1 @@
+"""What must outlive a process, and the folder it is kept in."""
