@@ -1,0 +1,118 @@
+"""The Python client of `upscaled`, the upscaling daemon.
+
+    from upscaled import Client
+
+    with Client("127.0.0.1:50051") as client:
+        client.upscale("photo.jpg", scale=4).save("photo_x4.png")
+
+`AsyncClient` is the same with `await`. Importing this package loads grpcio and protobuf and nothing heavier.
+"""
+
+from upscaled._aio import AsyncClient, AsyncModels, EventStream
+from upscaled._blocking import Client, Models, Stream
+from upscaled._errors import (
+    AlreadyExistsError,
+    AuthenticationError,
+    BrokenStreamError,
+    CallCancelledError,
+    ClientClosedError,
+    ConflictError,
+    ConnectError,
+    DataLossError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    FieldViolation,
+    InvalidOptionError,
+    InvalidRequestError,
+    LimitExceededError,
+    NoDataError,
+    NotFoundError,
+    NotImplementedByServerError,
+    OverloadedError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    ResourceExhaustedError,
+    ServerError,
+    SourceError,
+    UnavailableError,
+    UpscaledError,
+)
+from upscaled._info import Device, Limits, Model, OfficialFile, ServerInfo, Weights
+from upscaled._options import Options
+from upscaled._results import (
+    Chunk,
+    Credits,
+    Done,
+    Event,
+    Output,
+    Plan,
+    Progress,
+    Provenance,
+    Result,
+    Settings,
+    Tile,
+    Timings,
+)
+from upscaled._retry import Retries
+from upscaled._types import NOT_GIVEN, TLS, ImageSource, NotGiven, Tiles
+from upscaled._version import __version__
+
+__all__ = [
+    "NOT_GIVEN",
+    "TLS",
+    "AlreadyExistsError",
+    "AsyncClient",
+    "AsyncModels",
+    "AuthenticationError",
+    "BrokenStreamError",
+    "CallCancelledError",
+    "Chunk",
+    "Client",
+    "ClientClosedError",
+    "ConflictError",
+    "ConnectError",
+    "Credits",
+    "DataLossError",
+    "DeadlineExceededError",
+    "Device",
+    "Done",
+    "Event",
+    "EventStream",
+    "FailedPreconditionError",
+    "FieldViolation",
+    "ImageSource",
+    "InvalidOptionError",
+    "InvalidRequestError",
+    "LimitExceededError",
+    "Limits",
+    "Model",
+    "Models",
+    "NoDataError",
+    "NotFoundError",
+    "NotGiven",
+    "NotImplementedByServerError",
+    "OfficialFile",
+    "Options",
+    "Output",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Plan",
+    "Progress",
+    "Provenance",
+    "QuotaExceededError",
+    "ResourceExhaustedError",
+    "Result",
+    "Retries",
+    "ServerError",
+    "ServerInfo",
+    "Settings",
+    "SourceError",
+    "Stream",
+    "Tile",
+    "Tiles",
+    "Timings",
+    "UnavailableError",
+    "UpscaledError",
+    "Weights",
+    "__version__",
+]

@@ -1,0 +1,129 @@
+"""One attempt at `UpscaleStream`: chunks up, events down, and the proof that the file is whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import grpc.aio
+
+from upscaled._aio.transport import Transport
+from upscaled._errors import BrokenStreamError, UpscaledError
+from upscaled._retry import Deadline
+from upscaled._sources import Upload
+from upscaled.v1 import options_pb2, result_pb2, upscaler_pb2
+
+
+async def attempt(
+    transport: Transport, start: upscaler_pb2.UpscaleStart, upload: Upload | None, deadline: Deadline
+) -> AsyncGenerator[result_pb2.UpscaleEvent, None]:
+    """The events of one call. `done` is held back until the status is OK and the bytes are proven.
+
+    Closing the generator, at any point, cancels the rpc.
+    """
+    check = _FileCheck()
+    done: result_pb2.UpscaleEvent | None = None
+    with transport.errors(start.request_id):
+        call = transport.upscaler.UpscaleStream(timeout=deadline.left(), metadata=transport.metadata)
+        sender = asyncio.create_task(_send(call, start, upload))
+        try:
+            async for event in call:
+                kind = event.WhichOneof("event")
+                if kind == "done":
+                    done = event
+                elif kind is not None:
+                    if kind == "chunk":
+                        check.add(event.chunk)
+                    yield event
+        except asyncio.CancelledError:
+            _raise_failure_of(sender)
+            raise
+        finally:
+            call.cancel()
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+    if done is None:
+        raise BrokenStreamError(
+            "the server ended the stream without its last event", request_id=start.request_id
+        )
+    if _delivers_file(start):
+        check.finish(done.done)
+    yield done
+
+
+async def _send(call: Any, start: upscaler_pb2.UpscaleStart, upload: Upload | None) -> None:
+    # A call that has ended refuses further messages; its status, which the reader sees, says why.
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        try:
+            await call.write(upscaler_pb2.UpscaleStreamRequest(start=start))
+            if upload is not None:
+                await _send_chunks(call, upload)
+            await call.done_writing()
+        except UpscaledError:
+            call.cancel()
+            raise
+
+
+async def _send_chunks(call: Any, upload: Upload) -> None:
+    """Reads one chunk ahead while the one before is on its way; flow control holds both back."""
+    async with contextlib.aclosing(upload.chunks()) as chunks:
+        on_its_way: asyncio.Task[None] | None = None
+        try:
+            async for chunk in chunks:
+                if on_its_way is not None:
+                    await on_its_way
+                message = upscaler_pb2.UpscaleStreamRequest(chunk=chunk)
+                on_its_way = asyncio.ensure_future(call.write(message))
+            if on_its_way is not None:
+                await on_its_way
+        finally:
+            if on_its_way is not None:
+                on_its_way.cancel()
+                await asyncio.gather(on_its_way, return_exceptions=True)
+
+
+def _raise_failure_of(sender: asyncio.Task[None]) -> None:
+    if sender.done() and not sender.cancelled() and (failure := sender.exception()) is not None:
+        raise failure
+
+
+def _delivers_file(start: upscaler_pb2.UpscaleStart) -> bool:
+    options = start.options
+    return not (start.validate_only or options.omit_file or options.delivery == options_pb2.DELIVERY_URL)
+
+
+class _FileCheck:
+    """Follows the chunks of a file: no gap, the announced size, the announced digest."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, chunk: result_pb2.Chunk) -> None:
+        if chunk.offset != self._size:
+            raise BrokenStreamError(
+                f"a chunk begins at byte {chunk.offset} where byte {self._size} was expected",
+                metadata={"limit": self._size, "actual": chunk.offset},
+            )
+        self._digest.update(chunk.data)
+        self._size += len(chunk.data)
+
+    def finish(self, result: result_pb2.UpscaleResult) -> None:
+        if not result.outputs:
+            raise BrokenStreamError(
+                "the stream ended without naming its output", request_id=result.request_id
+            )
+        output = result.outputs[0]
+        if output.size_bytes != self._size:
+            raise BrokenStreamError(
+                f"{self._size} bytes arrived of a file of {output.size_bytes}",
+                metadata={"limit": output.size_bytes, "actual": self._size},
+                request_id=result.request_id,
+            )
+        if output.sha256 != self._digest.digest():
+            raise BrokenStreamError(
+                "the bytes that arrived do not have the announced SHA-256", request_id=result.request_id
+            )

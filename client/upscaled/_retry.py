@@ -1,0 +1,89 @@
+"""When a call is tried again, and after how long."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from upscaled._errors import DeadlineExceededError, InvalidOptionError, UpscaledError
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often and how patiently a call is tried again.
+
+    Tried again are UNAVAILABLE, and RESOURCE_EXHAUSTED where the server names a delay; never what a second
+    attempt cannot change. Before attempt n+1 the SDK waits a random time up to `initial_seconds * 2**(n-1)`,
+    at most `max_seconds`, and never less than the delay the server asked for. A wait that would pass the
+    deadline, or a delay above `max_asked_seconds`, is not begun: the error is raised at once.
+    """
+
+    max_retries: int = 4
+    initial_seconds: float = 0.25
+    max_seconds: float = 10.0
+    max_asked_seconds: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0 or not 0 < self.initial_seconds <= self.max_seconds < math.inf:
+            raise InvalidOptionError(
+                f"retries: max_retries must be 0 or more and 0 < initial_seconds <= max_seconds; got {self}"
+            )
+
+    @classmethod
+    def of(cls, value: Retries | int) -> Retries:
+        """Accepts a plain number of retries."""
+        if isinstance(value, bool) or not isinstance(value, Retries | int):
+            raise InvalidOptionError(f"retries: a number or Retries(…) is expected; got {value!r}")
+        return cls(max_retries=value) if isinstance(value, int) else value
+
+
+class Deadline:
+    """A point in time that all attempts of one call share."""
+
+    def __init__(self, timeout: float | None) -> None:
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise InvalidOptionError(f"timeout: seconds above 0, or None for no deadline; got {timeout!r}")
+        endless = timeout is None or math.isinf(timeout)
+        self._at: Final = None if endless or timeout is None else asyncio.get_running_loop().time() + timeout
+
+    def left(self) -> float | None:
+        """Seconds left, `None` without a deadline. Raises DeadlineExceededError when none are."""
+        if self._at is None:
+            return None
+        left = self._at - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise DeadlineExceededError("the timeout passed before the call could be made")
+        return left
+
+    def allows(self, seconds: float) -> bool:
+        return self._at is None or asyncio.get_running_loop().time() + seconds < self._at
+
+
+class Attempts:
+    """Counts the attempts of one call."""
+
+    def __init__(self, retries: Retries, deadline: Deadline) -> None:
+        self._retries = retries
+        self._deadline = deadline
+        self._failed = 0
+
+    async def pause(self, error: UpscaledError) -> None:
+        """Waits until the next attempt is due, or raises `error` when there is to be none."""
+        self._failed += 1
+        if not error.retryable or self._failed > self._retries.max_retries:
+            raise error
+        if (error.retry_after or 0.0) > self._retries.max_asked_seconds:
+            raise error
+        delay = self._delay(error.retry_after)
+        if not self._deadline.allows(delay):
+            raise error
+        await asyncio.sleep(delay)
+
+    def _delay(self, asked: float | None) -> float:
+        ceiling = min(self._retries.max_seconds, self._retries.initial_seconds * 2 ** (self._failed - 1))
+        backoff = random.uniform(0, ceiling)
+        # Callers that were refused together must not come back together: up to a tenth more than was asked.
+        return max(backoff, asked * random.uniform(1.0, 1.1)) if asked is not None else backoff

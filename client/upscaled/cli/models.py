@@ -1,0 +1,76 @@
+"""`upscaled models list`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from upscaled import Model
+from upscaled.cli.connect import ApiKeyOption, CaOption, ServerOption, TlsOption, connect
+
+
+def list_models(
+    server: ServerOption = None,
+    api_key: ApiKeyOption = None,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """List the networks a server can run, with their speed there."""
+    with connect(server, api_key, tls=tls, ca=ca, say=lambda text: typer.echo(text, err=True)) as client:
+        found = client.models.list()
+    if as_json:
+        for model in found:
+            typer.echo(json.dumps(_as_dict(model)))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no width; never cut what a script reads
+    console.print(_table(found))
+
+
+def _table(models: list[Model]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "scale", "weights", "s per megapixel", "licence", "good for"):
+        table.add_column(heading, justify="right" if heading.startswith("s ") else "left")
+    for model in models:
+        speed = f"{model.seconds_per_megapixel:.3g}" if model.seconds_per_megapixel else "?"
+        table.add_row(
+            model.name + (" (default)" if model.default else ""),
+            f"x{model.scale}",
+            _weights(model),
+            speed + ("" if model.speed_measured or speed == "?" else " (published)"),
+            model.license,
+            model.description,
+        )
+    return table
+
+
+def _weights(model: Model) -> str:
+    if model.loaded:
+        return "loaded"
+    return "here" if model.available else "to be fetched"
+
+
+def _as_dict(model: Model) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "description": model.description,
+        "architecture": model.architecture,
+        "scale": model.scale,
+        "license": model.license,
+        "available": model.available,
+        "loaded": model.loaded,
+        "default": model.default,
+        "denoise": model.denoise,
+        "seconds_per_megapixel": model.seconds_per_megapixel,
+        "speed_measured": model.speed_measured,
+        "max_input_pixels": model.max_input_pixels,
+        "weights_source": model.weights.source if model.weights else None,
+        "weights_sha256": model.weights.sha256.hex() if model.weights else None,
+    }
