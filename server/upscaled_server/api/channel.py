@@ -14,7 +14,9 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        # Clients may ping this often during a long call; more often ends in GOAWAY.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
         ("grpc.max_concurrent_streams", 1024),
         # Two servers on one port would share its connections silently.
         ("grpc.so_reuseport", 0),

@@ -34,7 +34,7 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
     async def _model(self, spec: ModelSpec) -> models_pb2.Model:
         weights = await asyncio.to_thread(self._inventory.describe, spec)
         measured = self._pool.seconds_per_pixel(spec.name)
-        seconds = spec.seconds_per_pixel if measured is None else measured
+        seconds = self._published_seconds(spec) if measured is None else measured
         model = models_pb2.Model(
             name=spec.name,
             aliases=spec.aliases,
@@ -66,3 +66,8 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
                 )
             )
         return model
+
+    def _published_seconds(self, spec: ModelSpec) -> float:
+        """Seconds per input pixel before anything was measured here: the catalogue's, over the cores
+        there are."""
+        return self._pool.traits(spec.name).seconds_per_pixel / self._pool.devices[0].cores
