@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -102,6 +103,7 @@ _SERVICES = {
     "Account": account_pb2,
     "Admin": admin_pb2,
 }
+_DESCRIPTORS = 65_536
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -129,6 +131,7 @@ class App:
         Raises the domain's errors for what an operator must mend.
         """
         check_exposure(self._listen)
+        _allow_many_descriptors()
         try:
             self._stack.enter_context(self._folder)
             # Before anything starts threads: the codec process is forked from.
@@ -233,3 +236,11 @@ def _later(base: type, service: str) -> Any:
 
 def _full_name(service: str) -> str:
     return str(_SERVICES[service].DESCRIPTOR.services_by_name[service].full_name)
+
+
+def _allow_many_descriptors() -> None:
+    """Every strip of rows on its way is a descriptor; the usual soft limit of 1024 is for programs that
+    use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 
 from upscaled_server.media.encode import Encoder
@@ -18,9 +18,15 @@ from upscaled_server.pipeline.tiles import PendingTile, TileCutter
 
 MAX_CHUNK_BYTES = 1 << 20
 
-# Strips and tiles that may be in the encoder at once for one image. With the caller not reading, this is
-# all that is held.
-_MAX_PENDING = 32
+# Raw pixels that may be in the encoders at once for one image. With the caller not reading, this is all
+# that is held here.
+_MAX_PENDING_BYTES = 64 << 20
+
+# Rows handed over at once: copying these takes a millisecond or two, after which other calls have a turn.
+_HAND_OVER_BYTES = 4 << 20
+
+# What a piece of a file holds while it is being encoded, see `Encoder`.
+_STRIP_BYTES = 1 << 20
 
 _PROGRESS_INTERVAL_SECONDS = 0.25
 
@@ -45,6 +51,7 @@ class Delivery:
         self._began = time.monotonic()
         self._last_progress = 0.0
         self._pending: deque[Future[bytes] | PendingTile] = deque()
+        self._pending_bytes = 0
         self._tiles_sent = 0
         self._hash = hashlib.sha256()
         self.size_bytes = 0
@@ -69,37 +76,48 @@ class Delivery:
 
     async def push(self, rows: Rows) -> AsyncIterator[Event]:
         """Hand rows to the encoders and give what is ready meanwhile."""
-        if self._cutter is not None:
-            self._pending.extend(self._cutter.push(rows))
-        if self._encoder is not None:
-            self._pending.extend(self._encoder.write(rows))
+        step = max(1, _HAND_OVER_BYTES // rows[0].nbytes)
+        for top in range(0, rows.shape[0], step):
+            self._hand_over(rows[top : top + step])
+            async for event in self._ready(keep_bytes=_MAX_PENDING_BYTES):
+                yield event
         self._rows_done += rows.shape[0]
-        async for event in self._ready(keep=_MAX_PENDING):
-            yield event
         if (progress := self._progress()) is not None:
             yield progress
+
+    def _hand_over(self, rows: Rows) -> None:
+        if self._cutter is not None:
+            self._extend(self._cutter.push(rows))
+        if self._encoder is not None:
+            self._extend(self._encoder.write(rows))
+
+    def _extend(self, pieces: Iterable[Future[bytes] | PendingTile]) -> None:
+        for piece in pieces:
+            self._pending.append(piece)
+            self._pending_bytes += _held_bytes(piece)
 
     async def finish(self) -> AsyncIterator[Event]:
         """Everything that is left."""
         if self._encoder is not None:
             # The end of a file holds checksums of all strips, so they come first.
-            async for event in self._ready(keep=0):
+            async for event in self._ready(keep_bytes=0):
                 yield event
-            self._pending.extend(self._encoder.finish())
-        async for event in self._ready(keep=0):
+            self._extend(self._encoder.finish())
+        async for event in self._ready(keep_bytes=0):
             yield event
         yield Progress(Stage.ENCODE, 1.0, self._rows_done, self._rows_total, 0.0)
 
-    async def _ready(self, *, keep: int) -> AsyncIterator[Event]:
-        """Give finished pieces from the front; wait only while more than `keep` are pending."""
+    async def _ready(self, *, keep_bytes: int) -> AsyncIterator[Event]:
+        """Give finished pieces from the front; wait only while more than `keep_bytes` are pending."""
         while self._pending:
             front = self._pending[0]
             future = front.data if isinstance(front, PendingTile) else front
-            if not future.done() and len(self._pending) <= keep:
+            if not future.done() and self._pending_bytes <= keep_bytes:
                 return
             with self._clock.during(Stage.ENCODE):
                 data = await asyncio.wrap_future(future)
             self._pending.popleft()
+            self._pending_bytes -= _held_bytes(front)
             if isinstance(front, PendingTile):
                 yield self._tile(front, data)
             else:
@@ -125,3 +143,7 @@ class Delivery:
         fraction = self._rows_done / self._rows_total
         remaining = (now - self._began) * (1 - fraction) / fraction if fraction else None
         return Progress(Stage.INFER, fraction, self._rows_done, self._rows_total, remaining)
+
+
+def _held_bytes(piece: Future[bytes] | PendingTile) -> int:
+    return piece.held_bytes if isinstance(piece, PendingTile) else _STRIP_BYTES

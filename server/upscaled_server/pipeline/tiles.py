@@ -17,12 +17,14 @@ from upscaled_server.pipeline.request import TileEncoding, TileOptions
 
 @dataclass(frozen=True, slots=True)
 class PendingTile:
-    """A tile whose pixels are being encoded; position and size in output pixels."""
+    """A tile whose pixels are being encoded; position and size in output pixels, `held_bytes` of raw
+    pixels."""
 
     x: int
     y: int
     width: int
     height: int
+    held_bytes: int
     data: Future[bytes]
 
 
@@ -51,30 +53,30 @@ class TileCutter:
         self._grid = TileGrid(width, height, options.size)
         self._options = options
         self._executor = executor
-        self._rows: list[Rows] = []
+        self._band: Rows | None = None
         self._held = 0
         self._top = 0
 
     def push(self, rows: Rows) -> Iterator[PendingTile]:
-        """The tiles that these rows complete."""
+        """The tiles that these rows complete. The rows are copied, so that whoever made them has them
+        back."""
         while rows.shape[0]:
-            wanted = min(self._options.size, self._grid.height - self._top) - self._held
-            self._rows.append(rows[:wanted])
-            self._held += min(wanted, rows.shape[0])
-            complete = rows.shape[0] >= wanted
-            rows = rows[wanted:]
-            if complete:
-                yield from self._cut()
+            height = min(self._options.size, self._grid.height - self._top)
+            if self._band is None:
+                self._band = np.empty((height, *rows.shape[1:]), rows.dtype)
+            count = min(height - self._held, rows.shape[0])
+            self._band[self._held : self._held + count] = rows[:count]
+            self._held += count
+            rows = rows[count:]
+            if self._held == height:
+                yield from self._cut(self._band)
+                self._band, self._held, self._top = None, 0, self._top + height
 
-    def _cut(self) -> Iterator[PendingTile]:
-        band = np.concatenate(self._rows) if len(self._rows) > 1 else self._rows[0]
-        for column in range(self._grid.columns):
-            x = column * self._options.size
+    def _cut(self, band: Rows) -> Iterator[PendingTile]:
+        for x in range(0, band.shape[1], self._options.size):
             pixels = band[:, x : x + self._options.size]
             data = self._executor.submit(encode_tile, pixels, self._options)
-            yield PendingTile(x, self._top, pixels.shape[1], pixels.shape[0], data)
-        self._top += self._held
-        self._rows, self._held = [], 0
+            yield PendingTile(x, self._top, pixels.shape[1], pixels.shape[0], pixels.nbytes, data)
 
 
 def encode_tile(pixels: Rows, options: TileOptions) -> bytes:
