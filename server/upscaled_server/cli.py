@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -35,10 +36,11 @@ def serve(
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Settings are read from UPSCALED_* variables and
     UPSCALED_CONFIG."""
-    from upscaled_server import app
-    from upscaled_server.errors import DomainError
-    from upscaled_server.settings import Settings, SettingsError
-    from upscaled_server.telemetry.logs import LogSettings, configure
+    with _needing_the_extra():
+        from upscaled_server import app
+        from upscaled_server.errors import DomainError
+        from upscaled_server.settings import Settings, SettingsError
+        from upscaled_server.telemetry.logs import LogSettings, configure
 
     try:
         settings = Settings(app.SETTINGS, os.environ | ({"UPSCALED_LISTEN": listen} if listen else {}))
@@ -61,12 +63,13 @@ def pull(
 ) -> None:
     """Fetch official weights ahead, each checked against its published SHA-256: for clusters without a
     way out."""
-    from upscaled_server import app
-    from upscaled_server.engine.catalogue import Catalogue
-    from upscaled_server.engine.weights.settings import WeightSettings
-    from upscaled_server.engine.weights.store import WeightStore
-    from upscaled_server.errors import DomainError
-    from upscaled_server.settings import Settings, SettingsError
+    with _needing_the_extra():
+        from upscaled_server import app
+        from upscaled_server.engine.catalogue import Catalogue
+        from upscaled_server.engine.weights.settings import WeightSettings
+        from upscaled_server.engine.weights.store import WeightStore
+        from upscaled_server.errors import DomainError
+        from upscaled_server.settings import Settings, SettingsError
 
     if bool(names) == all_models:
         _fail("name the models to fetch, or give --all", status=2)
@@ -83,12 +86,23 @@ def pull(
         _fail(error.message)
 
 
+@contextmanager
+def _needing_the_extra() -> Iterator[None]:
+    """Say what to install where the server's packages are missing: the client alone brings none of them."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("upscaled"):
+            raise
+        _fail(f"a server needs {error.name}: pip install 'upscaled[server]'")
+
+
 def _announce(address: str) -> None:
     """One line on stdout, for people and for whoever started the server."""
     print(f"upscaled listening on {address}", flush=True)
 
 
-def _fail(message: str, *, status: int = 1) -> None:
+def _fail(message: str, *, status: int = 1) -> NoReturn:
     print(f"upscaled: {message}", file=sys.stderr)
     raise typer.Exit(status)
 
