@@ -104,4 +104,17 @@ class Rrdb:
         return shapes
 
 
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """A network that spandrel knows, in a file of the operator's: only what it says of itself."""
+
+    kind: str
+    scale: int
+    multiple: int
+    min_size: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}, x{self.scale}"
+
+
 Architecture = Compact | Rrdb

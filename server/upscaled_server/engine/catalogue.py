@@ -10,11 +10,12 @@ changes; for the RRDB networks the first multiple of 8 or 16 at which no value w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
+from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.errors import NotFound
 
 RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
@@ -64,6 +65,8 @@ class ModelSpec:
     seconds_per_pixel: float
     bytes_per_pixel: int
     content: Literal["photo", "anime", "general"] = "photo"
+    counterpart: str = ""
+    """The model whose weights are mixed in for a denoise strength below 1; empty where there is none."""
     licence: str = "BSD-3-Clause"
 
     @property
@@ -73,6 +76,11 @@ class ModelSpec:
     @property
     def multiple(self) -> int:
         return self.architecture.multiple
+
+    @property
+    def only_backend(self) -> str:
+        """The backend that alone can run it; empty where all can."""
+        return ""
 
     @property
     def file_stems(self) -> tuple[str, ...]:
@@ -161,6 +169,7 @@ MODELS: tuple[ModelSpec, ...] = (
         seconds_per_pixel=14e-6,
         bytes_per_pixel=3_000,
         content="general",
+        counterpart="real-esrgan-x4-v3-wdn",
     ),
     ModelSpec(
         name="real-esrgan-x4-v3-wdn",
@@ -206,30 +215,48 @@ MODELS: tuple[ModelSpec, ...] = (
 
 DEFAULT_MODEL = MODELS[0].name
 
+Spec: TypeAlias = ModelSpec | CustomModel
+
 
 class Catalogue:
-    """The models by name and alias. Names are compared without regard to case; nothing else is guessed."""
+    """The models by name and alias. Names are compared without regard to case; nothing else is guessed.
+
+    The six are always there; those of the operator's folder come and go behind them.
+    """
 
     def __init__(self, models: tuple[ModelSpec, ...] = MODELS) -> None:
-        self._models = {spec.name: spec for spec in models}
-        self._by_any_name: dict[str, ModelSpec] = {}
-        for spec in models:
-            for name in (spec.name, *spec.aliases):
-                self._by_any_name[name.casefold()] = spec
+        self._own = models
+        self._listed: tuple[Spec, ...] = ()
+        self._by_any_name: dict[str, Spec] = {}
+        self.set_custom(())
 
-    def __iter__(self) -> Iterator[ModelSpec]:
-        return iter(self._models.values())
+    def set_custom(self, specs: Iterable[CustomModel]) -> None:
+        """Replace the models of the folder. Readers in other threads see the old ones or the new ones."""
+        listed: tuple[Spec, ...] = (*self._own, *specs)
+        by_any_name: dict[str, Spec] = {}
+        for spec in listed:
+            for name in (spec.name, *spec.aliases):
+                by_any_name.setdefault(name.casefold(), spec)
+        self._listed, self._by_any_name = listed, by_any_name
+
+    def add_custom(self, spec: CustomModel) -> None:
+        """Put one model of the folder in the place of an older state of it."""
+        custom = [each for each in self._listed if isinstance(each, CustomModel) and each.name != spec.name]
+        self.set_custom([*custom, spec])
+
+    def __iter__(self) -> Iterator[Spec]:
+        return iter(self._listed)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._models)
+        return tuple(spec.name for spec in self._listed)
 
-    def resolve(self, name: str) -> ModelSpec:
+    def resolve(self, name: str) -> Spec:
         """The model of this name or alias; an empty name means the default.
 
         Raises `NotFound`, whose message lists the names there are.
         """
         spec = self._by_any_name.get((name or DEFAULT_MODEL).casefold())
         if spec is None:
-            raise NotFound("model", name, hint=f"there are: {', '.join(self._models)}")
+            raise NotFound("model", name, hint=f"there are: {', '.join(self.names)}")
         return spec

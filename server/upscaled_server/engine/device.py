@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from upscaled_server.errors import FailedPrecondition
 
-BackendName = Literal["ncnn", "torch"]
+BackendName = Literal["ncnn", "torch", "realesrgan"]
 DeviceKind = Literal["cpu", "cuda"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 BackendChoice = Literal["auto", "ncnn", "torch"]
@@ -20,10 +20,19 @@ Precision = Literal["fp32", "fp16"]
 _MEMORY_SHARE = 0.4
 
 
+# The extra that installs each backend, and the modules it needs.
+_EXTRAS: dict[BackendName, str] = {"ncnn": "server", "torch": "torch", "realesrgan": "realesrgan"}
+_MODULES: dict[BackendName, tuple[str, ...]] = {
+    "ncnn": ("ncnn",),
+    "torch": ("torch",),
+    "realesrgan": ("realesrgan", "torch"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device and how it is used. `parallel`: cores of a CPU, 1 for a card. `budget_bytes` bounds one
-    run."""
+    """One device and how it is used. `backend` is its own, which others may stand in for (`on`). `parallel`:
+    cores of a CPU, 1 for a card. `budget_bytes` bounds one run."""
 
     kind: DeviceKind
     name: str
@@ -31,6 +40,42 @@ class Device:
     precision: Precision
     parallel: int
     budget_bytes: int
+
+    @property
+    def backends(self) -> tuple[BackendName, ...]:
+        """What can compute on it here: its own first, then the others that are installed."""
+        able: tuple[BackendName, ...] = ("ncnn", "torch") if self.kind == "cpu" else ("torch",)
+        others: tuple[BackendName, ...] = (*able, "realesrgan")
+        return tuple(dict.fromkeys((self.backend, *(name for name in others if backend_installed(name)))))
+
+    def on(self, backend: str) -> Device:
+        """This device with another backend; an empty name is its own.
+
+        Raises `FailedPrecondition`, naming the extra, where that is not to be had.
+        """
+        if backend in ("", self.backend):
+            return self
+        for name in self.backends:
+            if name == backend:
+                return replace(self, backend=name, precision=self.precision if name == "torch" else "fp32")
+        raise backend_missing(backend)
+
+
+def backend_installed(backend: BackendName) -> bool:
+    """Whether the packages are there; nothing is imported."""
+    return all(_installed(module) for module in _MODULES[backend])
+
+
+def backend_missing(backend: str) -> FailedPrecondition:
+    """Why a backend cannot be used here."""
+    for name, extra in _EXTRAS.items():
+        if name == backend and not backend_installed(name):
+            return FailedPrecondition(
+                f"the backend {backend} is not installed on this server; pip install 'upscaled[{extra}]'",
+                backend=backend,
+                extra=extra,
+            )
+    return FailedPrecondition(f"the backend {backend} does not run on this device", backend=backend)
 
 
 def choose_device(

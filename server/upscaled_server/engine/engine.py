@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from upscaled_server.engine.architectures import Rrdb
-from upscaled_server.engine.catalogue import Catalogue, ModelSpec
+from upscaled_server.engine.catalogue import Catalogue, Spec
+from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.device import Device
+from upscaled_server.engine.loading import load_network
+from upscaled_server.engine.opening import open_planned_run
+from upscaled_server.engine.planning import device_for, plan_image
 from upscaled_server.engine.provenance import Provenance
-from upscaled_server.engine.run import Bits, PiecesRun, Run
+from upscaled_server.engine.run import Bits, Planes, Run
 from upscaled_server.engine.traits import network_traits
+from upscaled_server.engine.variant import Variant
 from upscaled_server.engine.weights.download import Progress
-from upscaled_server.engine.weights.store import LoadedWeights, WeightStore
-from upscaled_server.errors import FailedPrecondition, ProcessingFailed
-from upscaled_server.tiling.choose import choose_plan
+from upscaled_server.engine.weights.store import WeightStore
+from upscaled_server.errors import FailedPrecondition
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 if TYPE_CHECKING:
     from upscaled_server.engine.backends.base import LoadedNetwork
+
+# Interpolated networks that stay in memory while no image uses them.
+_MAX_INTERPOLATED = 4
 
 
 @dataclass(slots=True)
@@ -32,74 +38,104 @@ class _Loaded:
 
 
 class Engine:
-    """Models are named by catalogue name or alias. `load`, `unload` and `open_run` may be called from any
-    thread."""
+    """Models are named by catalogue name or alias, or as a `Variant`. `load`, `unload` and `open_run` may be
+    called from any thread.
+
+    Models stay in memory until they are unloaded; of interpolated ones only the last few used do.
+    """
 
     def __init__(self, device: Device, store: WeightStore, catalogue: Catalogue | None = None) -> None:
         self.device = device
         self._store = store
         self._catalogue = catalogue or Catalogue()
-        self._loaded: dict[str, _Loaded] = {}
+        # By their last use, the latest at the end.
+        self._loaded: OrderedDict[Variant, _Loaded] = OrderedDict()
         self._lock = threading.Lock()
-        self._loading: dict[str, threading.Lock] = {}
+        self._loading: dict[Variant, threading.Lock] = {}
         self._executor = ThreadPoolExecutor(max_workers=device.parallel, thread_name_prefix="upscaled-piece")
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """The catalogue names of the models in memory."""
+        """The catalogue names of the models in memory, each once."""
         with self._lock:
-            return tuple(self._loaded)
+            return tuple(dict.fromkeys(variant.model for variant in self._loaded))
 
-    def traits(self, model: str) -> NetworkTraits:
-        """What the planner needs. The model need not be loaded. Raises `NotFound`."""
-        return network_traits(self._catalogue.resolve(model), self.device)
+    def learn(self, spec: CustomModel) -> None:
+        """Take a model of the operator's folder into the catalogue, or a new state of it.
 
-    def plan(self, model: str, width: int, height: int) -> RunPlan:
-        """The plan for an image on this device. Raises `NotFound`, `LimitExceeded`."""
-        return choose_plan(width, height, self.traits(model), self.device.budget_bytes, self.device.parallel)
+        Images that are open on an older state of its file are finished with that.
+        """
+        with self._lock:
+            if spec not in self._catalogue:
+                for variant in [variant for variant in self._loaded if variant.model == spec.name]:
+                    del self._loaded[variant]
+            self._catalogue.add_custom(spec)
 
-    def load(self, model: str, progress: Progress | None = None) -> Provenance:
+    def traits(self, model: str | Variant) -> NetworkTraits:
+        """What the planner needs. The model need not be loaded. Raises `NotFound`, `FailedPrecondition`."""
+        return network_traits(*self._chosen(model))
+
+    def plan(self, model: str | Variant, width: int, height: int) -> RunPlan:
+        """The plan for an image on this device. Raises `NotFound`, `FailedPrecondition`, `LimitExceeded`."""
+        spec, device = self._chosen(model)
+        return plan_image(
+            spec, device, width, height, budget_bytes=device.budget_bytes, parallel=device.parallel
+        )
+
+    def load(self, model: str | Variant, progress: Progress | None = None) -> Provenance:
         """Bring a model into memory, fetching its weights if need be; nothing happens if it is there.
 
-        Raises `NotFound`, `WeightsUnavailable`, `WeightsRejected`.
+        Raises `NotFound`, `WeightsUnavailable`, `WeightsRejected`, and `FailedPrecondition` for a backend
+        that is not installed.
         """
-        spec = self._catalogue.resolve(model)
+        variant = self._variant(model)
         with self._lock:
-            loading = self._loading.setdefault(spec.name, threading.Lock())
+            loading = self._loading.setdefault(variant, threading.Lock())
         with loading:
             with self._lock:
-                found = self._loaded.get(spec.name)
+                found = self._loaded.get(variant)
             if found is None:
-                found = self._load(spec, progress)
-                with self._lock:
-                    self._loaded[spec.name] = found
+                device = self.device.on(variant.backend)
+                found = _Loaded(*load_network(variant, self._catalogue, self._store, device, progress))
+            with self._lock:
+                self._loaded[variant] = found
+                self._loaded.move_to_end(variant)
+                left_over = self._take_left_over()
+        for network in left_over:
+            network.close()
         return found.provenance
 
     def unload(self, model: str) -> bool:
-        """Free a model. False if it was not loaded; raises `FailedPrecondition` while runs are open on it."""
-        spec = self._catalogue.resolve(model)
+        """Free a model in all its variants. False if it was not loaded; raises `FailedPrecondition` while
+        runs are open on it."""
+        name = self._catalogue.resolve(model).name
         with self._lock:
-            found = self._loaded.get(spec.name)
-            if found is None:
-                return False
-            if found.runs:
-                raise FailedPrecondition(f"{spec.name} is in use by {found.runs} images", runs=found.runs)
-            del self._loaded[spec.name]
-        found.network.close()
-        return True
+            variants = [variant for variant in self._loaded if variant.model == name]
+            runs = sum(self._loaded[variant].runs for variant in variants)
+            if runs:
+                raise FailedPrecondition(f"{name} is in use by {runs} images", runs=runs)
+            networks = [self._loaded.pop(variant).network for variant in variants]
+        for network in networks:
+            network.close()
+        return bool(networks)
 
-    def provenance(self, model: str) -> Provenance:
+    def provenance(self, model: str | Variant) -> Provenance:
         """Raises `FailedPrecondition` if the model is not loaded."""
-        spec = self._catalogue.resolve(model)
+        variant = self._variant(model)
         with self._lock:
-            return self._require(spec).provenance
+            return self._require(variant).provenance
 
-    def open_run(self, model: str, plan: RunPlan, out_bits: Bits) -> Run:
-        """Begin an image. The run must be closed. Raises `FailedPrecondition` if the model is not loaded."""
-        spec = self._catalogue.resolve(model)
+    def open_run(self, model: str | Variant, plan: RunPlan, out_bits: Bits, planes: Planes = 3) -> Run:
+        """Begin an image; `planes`: 3 for RGB rows, 1 for their luma. The run must be closed.
+
+        Raises `FailedPrecondition` if the model is not loaded.
+        """
+        variant = self._variant(model)
+        if variant.denoise is not None:
+            self.load(variant)  # others may have pushed it out since
         # In one go with counting the run: nobody may unload the model in between.
         with self._lock:
-            found = self._require(spec)
+            found = self._require(variant)
             found.runs += 1
 
         def closed() -> None:
@@ -107,7 +143,7 @@ class Engine:
                 found.runs -= 1
 
         try:
-            return PiecesRun(found.network, plan, out_bits, self._executor, closed)
+            return open_planned_run(found.network, plan, out_bits, self._executor, closed, planes=planes)
         except BaseException:
             closed()
             raise
@@ -121,35 +157,28 @@ class Engine:
         for network in networks:
             network.close()
 
-    def _require(self, spec: ModelSpec) -> _Loaded:
-        found = self._loaded.get(spec.name)
+    def _chosen(self, model: str | Variant) -> tuple[Spec, Device]:
+        variant = Variant.of(model)
+        spec = self._catalogue.resolve(variant.model)
+        return spec, device_for(spec, self.device, variant.backend)
+
+    def _variant(self, model: str | Variant) -> Variant:
+        """The variant with every name spelled out, so that one network has one key."""
+        spec, device = self._chosen(model)
+        return replace(Variant.of(model), model=spec.name, backend=device.backend)
+
+    def _require(self, variant: Variant) -> _Loaded:
+        found = self._loaded.get(variant)
         if found is None:
-            raise FailedPrecondition(f"{spec.name} is not loaded")
+            raise FailedPrecondition(f"{variant.model} is not loaded")
         return found
 
-    def _load(self, spec: ModelSpec, progress: Progress | None) -> _Loaded:
-        weights = self._store.load(spec, progress)
-        network = _network(spec, weights, self.device)
-        provenance = Provenance(
-            model=spec.name,
-            backend=self.device.backend,
-            backend_version=importlib.metadata.version(self.device.backend),
-            precision=network.precision,
-            device=self.device.name,
-            weights=weights.source,
-        )
-        return _Loaded(network, provenance)
-
-
-def _network(spec: ModelSpec, weights: LoadedWeights, device: Device) -> LoadedNetwork:
-    if device.backend == "ncnn":
-        from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
-
-        network = NcnnNetwork(weights.as_ncnn(), scale=spec.scale)
-        network.load(device.parallel if isinstance(spec.architecture, Rrdb) else 1)
-        return network
-    if device.backend == "torch":
-        from upscaled_server.engine.backends.torch_backend import TorchNetwork
-
-        return TorchNetwork(weights.state, spec.architecture, kind=device.kind, precision=device.precision)
-    raise ProcessingFailed(f"no backend named {device.backend!r}")
+    def _take_left_over(self) -> list[LoadedNetwork]:
+        """The interpolated networks beyond the bound, least recently used first, without those in use."""
+        interpolated = [variant for variant in self._loaded if variant.denoise is not None]
+        # The last one was asked for just now, and its run is about to be opened.
+        idle = [variant for variant in interpolated[:-1] if not self._loaded[variant].runs]
+        surplus = max(0, len(interpolated) - _MAX_INTERPOLATED)
+        for variant in idle[:surplus]:
+            self._loading.pop(variant, None)
+        return [self._loaded.pop(variant).network for variant in idle[:surplus]]

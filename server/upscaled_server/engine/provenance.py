@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-WeightsOrigin = Literal["folder", "package", "release"]
+WeightsOrigin = Literal["folder", "package", "release", "interpolated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class WeightsSource:
     """Which file the weights were read from.
 
     `sha256` is of the file as stored; of the `.bin` for the ncnn format. `verified`: it equals a hash in the
-    catalogue (files from the operator's folder need not).
+    catalogue (files from the operator's folder need not). Of interpolated weights `path` tells from which
+    files and in which shares, and the hash and size are of the tensors.
     """
 
     origin: WeightsOrigin
@@ -21,6 +22,11 @@ class WeightsSource:
     sha256: str
     size_bytes: int
     verified: bool
+
+    @property
+    def described(self) -> str:
+        """The origin, and for interpolated weights what went into them."""
+        return f"interpolated: {self.path}" if self.origin == "interpolated" else self.origin
 
 
 @dataclass(frozen=True, slots=True)

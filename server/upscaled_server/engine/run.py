@@ -22,6 +22,7 @@ from upscaled_server.tiling.cut import Piece, rows_of_pieces
 from upscaled_server.tiling.plan import RunPlan
 
 Bits = Literal[8, 16]
+Planes = Literal[1, 3]
 
 
 class Run(Protocol):
@@ -55,8 +56,8 @@ class Run(Protocol):
         ...
 
     def step(self) -> NDArray[Any]:
-        """Do one unit of work and return the output rows it finished: (n, width * scale, 3), uint8 or uint16
-        as asked when the run was opened; n may be 0. The rows are the caller's.
+        """Do one unit of work and return the output rows it finished: (n, width * scale, planes), uint8 or
+        uint16, RGB or luma as asked when the run was opened; n may be 0. The rows are the caller's.
 
         Raises `ProcessingFailed` when rows are missing, or the run is done or closed; `OutOfMemory`.
         """
@@ -105,6 +106,8 @@ class PiecesRun:
         out_bits: Bits,
         executor: Executor,
         on_close: Callable[[], None] = lambda: None,
+        *,
+        planes: Planes = 3,
     ) -> None:
         if plan.way == "bands":
             raise ProcessingFailed("this network has no run in bands")
@@ -117,6 +120,7 @@ class PiecesRun:
         self._executor = executor
         self._on_close = on_close
         self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
+        self._planes = planes
         self._groups = _groups(plan)
         self._next: _Group | None = next(self._groups)
         self._window = RowWindow(plan.width, plan.height, capacity=_window_rows(plan))
@@ -150,7 +154,7 @@ class PiecesRun:
             raise ProcessingFailed(f"{self.rows_wanted} more rows must be fed first")
         scale = self.plan.scale
         if self._finished is None:
-            shape = ((group.end - group.start) * scale, self.plan.width * scale, 3)
+            shape = ((group.end - group.start) * scale, self.plan.width * scale, self._planes)
             self._finished = np.empty(shape, self._dtype)
         self._compute(group, self._finished)
         self._next = next(self._groups, None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from upscaled_server.engine.architectures import Rrdb
-from upscaled_server.engine.catalogue import ModelSpec
+from upscaled_server.engine.architectures import Custom, Rrdb
+from upscaled_server.engine.bands.traits import band_traits
+from upscaled_server.engine.catalogue import Spec
 from upscaled_server.engine.device import Device
 from upscaled_server.tiling.plan import NetworkTraits
 
@@ -11,15 +12,33 @@ from upscaled_server.tiling.plan import NetworkTraits
 _TORCH_CPU_TIME = 2.6
 _TORCH_BYTES = {"rrdb": 5_000, "compact": 1_600}
 
+# RealESRGANer on a CPU likewise: NCHW, and the enlarging layers over the whole image at once.
+_REFERENCE_CPU_TIME = 3.2
+_REFERENCE_BYTES = {"rrdb": 18_000, "compact": 2_200}
+
 # A card against one CPU core: a placeholder until it is measured on one; it only decides how long a step is.
 _CUDA_SPEED = 400.0
 
 
-def network_traits(spec: ModelSpec, device: Device) -> NetworkTraits:
+def network_traits(spec: Spec, device: Device) -> NetworkTraits:
     """Needs no weights, so a plan can be made before the model is loaded."""
     rrdb = isinstance(spec.architecture, Rrdb)
     seconds, size = spec.seconds_per_pixel, spec.bytes_per_pixel
-    if device.backend == "torch":
+    if isinstance(spec.architecture, Custom):
+        # Measured with torch on a CPU, see `custom/measure.py`.
+        return NetworkTraits(
+            scale=spec.scale,
+            halo=spec.halo,
+            multiple=spec.multiple,
+            bytes_per_input_pixel=size,
+            seconds_per_pixel=seconds / _CUDA_SPEED if device.kind == "cuda" else seconds,
+            min_size=spec.architecture.min_size,
+            threads_inside=True,
+        )
+    if device.backend == "realesrgan":
+        size = _REFERENCE_BYTES["rrdb" if rrdb else "compact"] // (spec.multiple**2)
+        seconds *= _REFERENCE_CPU_TIME if device.kind == "cpu" else 1 / _CUDA_SPEED
+    elif device.backend == "torch":
         size = _TORCH_BYTES["rrdb" if rrdb else "compact"] // (spec.multiple**2)
         if device.kind == "cuda":
             seconds /= _CUDA_SPEED
@@ -34,5 +53,6 @@ def network_traits(spec: ModelSpec, device: Device) -> NetworkTraits:
         bytes_per_input_pixel=size,
         seconds_per_pixel=seconds,
         # An RRDB piece is large beside its halo, and torch parallelises inside a piece by itself.
-        threads_inside=rrdb or device.backend == "torch",
+        threads_inside=rrdb or device.backend != "ncnn",
+        bands=band_traits(spec, device),
     )

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from upscaled_server.errors import DomainError, LimitExceeded, Overloaded, Unavailable
+
+LEFT_ALONE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -37,8 +42,10 @@ class Place:
             (each.working_bytes for each in tickets), default=0
         )
 
-    def has_room(self, ticket: Ticket) -> bool:
-        return self.up and len(self.tickets) < self.max_open and self.bytes_with(ticket) <= self.budget_bytes
+    def has_room(self, ticket: Ticket, now: float) -> bool:
+        # A run whose caller does not take its rows uses memory, but no device: it keeps nobody out.
+        at_work = sum(not each.left_alone(now) for each in self.tickets)
+        return self.up and at_work < self.max_open and self.bytes_with(ticket) <= self.budget_bytes
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +58,24 @@ class Ticket:
     only_on: str | None
     granted: asyncio.Future[Place]
     place: Place | None = None
+    calls: int = 0
+    """Calls of the caller that are waiting for its runs now."""
+    last_call: float = math.inf
+    """When the last one ended."""
+
+    def left_alone(self, now: float) -> bool:
+        """Whether its caller has had rows to take, or to bring, for a while."""
+        return not self.calls and now - self.last_call > LEFT_ALONE_SECONDS
+
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Around every call that the caller makes."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            self.last_call = time.monotonic()
 
 
 class Admission:
@@ -136,7 +161,12 @@ class Admission:
 
     async def wait(self, ticket: Ticket) -> Place:
         """The device that the ticket was granted on. Whatever happens, end with `leave`."""
-        return await ticket.granted
+        while True:
+            done, _ = await asyncio.wait([ticket.granted], timeout=LEFT_ALONE_SECONDS)
+            if done:
+                return ticket.granted.result()
+            # Nothing tells when a caller stops taking its rows, so those who wait look.
+            self.advance()
 
     def leave(self, ticket: Ticket) -> None:
         """Give the ticket back: waiting, granted, or given back already."""
@@ -152,10 +182,13 @@ class Admission:
 
     def advance(self) -> None:
         """Grant what can be granted now; to be called when a device comes up."""
+        now = time.monotonic()
         while self._queue:
             ticket = self._queue[0]
             fitting = [
-                each for each in self._places if ticket.only_on in (None, each.name) and each.has_room(ticket)
+                each
+                for each in self._places
+                if ticket.only_on in (None, each.name) and each.has_room(ticket, now)
             ]
             if not fitting:
                 return

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from upscaled_server.engine.run import Bits
+from upscaled_server.engine.run import Bits, Planes
+from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import Unavailable, WorkerLost
 from upscaled_server.pool.admission import Admission, Ticket
 from upscaled_server.pool.run import PoolRun, Seat
@@ -32,7 +33,7 @@ class Desk:
     admission: Admission
     speed: Speed
     step_limit_seconds: float
-    estimate_seconds: Callable[[str, RunPlan, str | None], float]
+    estimate_seconds: Callable[[Variant, RunPlan, str | None], float]
     in_background: Callable[[Coroutine[Any, Any, None]], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -42,13 +43,20 @@ class Opening:
     return."""
 
     def __init__(
-        self, desk: Desk, model: str, plans: Sequence[RunPlan], out_bits: Bits, device: str | None
+        self,
+        desk: Desk,
+        variant: Variant,
+        plans: Sequence[RunPlan],
+        out_bits: Bits,
+        device: str | None,
+        planes: Sequence[Planes] = (),
     ) -> None:
         self._desk = desk
-        self._model = model
+        self._variant = variant
         self._plans = plans
         self._out_bits = out_bits
         self._device = device
+        self._planes = planes or (3,) * len(plans)
         self._ticket: Ticket | None = None
         self._seats: list[Seat] = []
         self._runs: list[PoolRun] = []
@@ -85,7 +93,7 @@ class Opening:
         supervisors = self._desk.supervisors.values()
         if all(each.given_up for each in supervisors):
             raise Unavailable("no worker can be started on this server")
-        seconds = [self._desk.estimate_seconds(self._model, plan, self._device) for plan in self._plans]
+        seconds = [self._desk.estimate_seconds(self._variant, plan, self._device) for plan in self._plans]
         return self._desk.admission.enter(
             # Two bytes a value, whatever the depth turns out to be.
             state_bytes=sum(plan.state_bytes(in_bytes=2, out_bytes=2) for plan in self._plans),
@@ -95,15 +103,21 @@ class Opening:
         )
 
     async def _open_on(self, supervisor: Supervisor, ticket: Ticket) -> None:
-        provenance = await supervisor.load(self._model)
+        provenance = await supervisor.load(self._variant)
         worker = await supervisor.available()
-        for plan in self._plans:
+        for plan, planes in zip(self._plans, self._planes, strict=True):
             seat = Seat(supervisor.device, worker, supervisor.turns, next(self._desk.numbers))
             self._seats.append(seat)
             answer = await worker.call(
-                "open", run=seat.number, model=self._model, plan=plan.to_dict(), out_bits=self._out_bits
+                "open",
+                run=seat.number,
+                variant=self._variant.to_dict(),
+                plan=plan.to_dict(),
+                out_bits=self._out_bits,
+                planes=planes,
             )
-            step_seconds = self._desk.estimate_seconds(self._model, plan, supervisor.device.name) / plan.steps
+            seconds = self._desk.estimate_seconds(self._variant, plan, supervisor.device.name)
+            step_seconds = seconds / plan.steps
             run = PoolRun(
                 seat,
                 plan,
@@ -111,6 +125,7 @@ class Opening:
                 answer.result,
                 step_limit_seconds=self._desk.step_limit_seconds + _HANG_FACTOR * step_seconds,
                 on_step=self._stepped(ticket, seat, plan, step_seconds),
+                attended=ticket.attended,
             )
             self._runs.append(run)
 
@@ -120,7 +135,7 @@ class Opening:
         pixels = plan.computed_pixels // plan.steps
 
         def note(seconds: float) -> None:
-            self._desk.speed.note(seat.device.name, self._model, pixels, seconds)
+            self._desk.speed.note(seat.device.name, self._variant.speed_key, pixels, seconds)
             ticket.seconds_left = max(0.0, ticket.seconds_left - step_seconds)
 
         return note

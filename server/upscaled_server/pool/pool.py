@@ -7,10 +7,12 @@ import itertools
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.provenance import Provenance
-from upscaled_server.engine.run import Bits
+from upscaled_server.engine.run import Bits, Planes
+from upscaled_server.engine.variant import Variant
 from upscaled_server.engine.weights.store import StoreOptions
 from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.pool.admission import Admission, Place
@@ -20,12 +22,14 @@ from upscaled_server.pool.opening import Desk, OpeningChain, OpeningRun
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.pool.speed import Speed
 from upscaled_server.pool.supervisor import Supervisor
-from upscaled_server.tiling.choose import choose_plan
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
 
 ENGINE = "upscaled_server.pool.factory:build_engine"
+
+# A catalogue name, or one with a backend and adjustments.
+Model: TypeAlias = str | Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +59,22 @@ class Pool:
 
     `weights` says where the workers look for weight files. `engine` names what a worker computes with,
     `module:function`, called there with a JSON dictionary; it is for tests, which cannot hand an object to
-    another process.
+    another process. `catalogue` may change while the pool runs; the workers hear of it with each model they
+    load.
     """
 
-    def __init__(self, settings: PoolSettings, weights: StoreOptions, *, engine: str = ENGINE) -> None:
+    def __init__(
+        self,
+        settings: PoolSettings,
+        weights: StoreOptions,
+        *,
+        engine: str = ENGINE,
+        catalogue: Catalogue | None = None,
+    ) -> None:
         self._settings = settings
         self._weights = weights
         self._engine = engine
+        self._catalogue = catalogue or Catalogue()
         self._supervisors: dict[str, Supervisor] = {}
         self._places: dict[str, Place] = {}
         self._admission = Admission([], settings.max_waiting_runs)
@@ -89,7 +102,12 @@ class Pool:
     async def _start_on(self, devices: tuple[Device, ...]) -> None:
         self._supervisors = {
             device.name: Supervisor(
-                device, self._settings, self._engine, engine_config(device, self._weights), self._changed
+                device,
+                self._settings,
+                self._engine,
+                engine_config(device, self._weights),
+                self._changed,
+                self._catalogue,
             )
             for device in devices
         }
@@ -143,8 +161,13 @@ class Pool:
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """What the devices compute with, each once: `ncnn`, `torch`."""
-        return tuple(dict.fromkeys(self.backend_of(device) for device in self.devices))
+        """What can compute here: what the devices do it with by themselves, then what a request may choose.
+
+        `ncnn`, `torch`, `realesrgan`, each once.
+        """
+        own = [self.backend_of(device) for device in self.devices]
+        every = [name for each in self._all() for name in each.engine_device.backends]
+        return tuple(dict.fromkeys([*own, *every]))
 
     def backend_of(self, device: Device) -> str:
         """What a device computes with."""
@@ -171,34 +194,32 @@ class Pool:
             worker_restarts=sum(each.restarts for each in supervisors),
         )
 
-    def traits(self, model: str, device: str | None = None) -> NetworkTraits:
+    def traits(self, model: Model, device: str | None = None) -> NetworkTraits:
         """What the planner must know of a model on a device (default: the first). Loads nothing.
 
-        Raises `NotFound`.
+        Raises `NotFound`, and `FailedPrecondition` for a backend that is not to be had there.
         """
-        return self._supervisor(device).traits(model)
+        return self._supervisor(device).traits(Variant.of(model))
 
-    def plan(self, model: str, width: int, height: int, device: str | None = None) -> RunPlan:
-        """The plan for an image of this many input pixels. Raises `NotFound`, `LimitExceeded`."""
-        supervisor = self._supervisor(device)
-        budget, cores = supervisor.device.run_budget_bytes, supervisor.device.cores
-        return choose_plan(width, height, supervisor.traits(model), budget, cores)
+    def plan(self, model: Model, width: int, height: int, device: str | None = None) -> RunPlan:
+        """The plan for an image of this many input pixels. Raises as `traits` does, and `LimitExceeded`."""
+        return self._supervisor(device).plan(Variant.of(model), width, height)
 
-    async def load(self, model: str) -> Provenance:
+    async def load(self, model: Model) -> Provenance:
         """Bring a model into every worker's memory, fetching its weights if need be; where it is, nothing
         happens.
 
-        Raises `NotFound`, `WeightsUnavailable`, `WeightsRejected`, `Unavailable`.
+        Raises `NotFound`, `WeightsUnavailable`, `WeightsRejected`, `FailedPrecondition`, `Unavailable`.
         """
-        return (await asyncio.gather(*(each.load(model) for each in self._all())))[0]
+        return (await asyncio.gather(*(each.load(Variant.of(model)) for each in self._all())))[0]
 
-    async def provenance(self, model: str) -> Provenance:
+    async def provenance(self, model: Model) -> Provenance:
         """What a run of this model would report. Loads it, as `load` does."""
-        return await self._supervisor(None).load(model)
+        return await self._supervisor(None).load(Variant.of(model))
 
     async def unload(self, model: str) -> bool:
-        """Free a model everywhere. False if it was nowhere loaded. Raises `FailedPrecondition` while it is in
-        use.
+        """Free a model everywhere, in all its variants. False if it was nowhere loaded. Raises
+        `FailedPrecondition` while it is in use.
         """
         return any(await asyncio.gather(*(each.unload(model) for each in self._all())))
 
@@ -206,12 +227,12 @@ class Pool:
         """Whether a worker has the model in memory."""
         return any(model in each.loaded for each in self._supervisors.values())
 
-    def estimate_seconds(self, model: str, plan: RunPlan, device: str | None = None) -> float:
+    def estimate_seconds(self, model: Model, plan: RunPlan, device: str | None = None) -> float:
         """How long a device will compute for a plan: from measured speed, before any from the catalogue's."""
-        supervisor = self._supervisor(device)
-        measured = self._speed.seconds_per_pixel(supervisor.device.name, model)
+        supervisor, variant = self._supervisor(device), Variant.of(model)
+        measured = self._speed.seconds_per_pixel(supervisor.device.name, variant.speed_key)
         if measured is None:
-            traits = supervisor.traits(model)
+            traits = supervisor.traits(variant)
             measured = traits.seconds_per_pixel / (plan.parallel * plan.threads)
         return measured * plan.computed_pixels
 
@@ -219,7 +240,7 @@ class Pool:
         """Measured device seconds per computed input pixel; None before the first step."""
         return self._speed.seconds_per_pixel(self._supervisor(device).device.name, model)
 
-    def open(self, model: str, plan: RunPlan, out_bits: Bits, device: str | None = None) -> OpeningRun:
+    def open(self, model: Model, plan: RunPlan, out_bits: Bits, device: str | None = None) -> OpeningRun:
         """A run, as an async context manager. Entering waits for a place, loads the model if need be, and
         gives a `PoolRun`; meanwhile `position` and `seconds_ahead` tell how the queue stands.
 
@@ -228,16 +249,23 @@ class Pool:
         returns at once; the worker is told to drop the run, and its place is free when it has. All of it may
         be cancelled.
         """
-        return OpeningRun(self._desk(), model, (plan,), out_bits, device)
+        return OpeningRun(self._desk(), Variant.of(model), (plan,), out_bits, device)
 
     def open_chain(
-        self, model: str, plans: Sequence[RunPlan], out_bits: Bits, device: str | None = None
+        self,
+        model: Model,
+        plans: Sequence[RunPlan],
+        out_bits: Bits,
+        device: str | None = None,
+        *,
+        planes: Sequence[Planes] = (),
     ) -> OpeningChain:
-        """Several runs of one image at once, for passes that feed each other; see `open`.
+        """Several runs of one image at once, for passes that feed each other and for alpha beside colour; see
+        `open`. `planes`: for each run, 3 for RGB rows (the default), 1 for their luma.
 
         They are admitted together: one after the other, two images could each wait for what the other holds.
         """
-        return OpeningChain(self._desk(), model, plans, out_bits, device)
+        return OpeningChain(self._desk(), Variant.of(model), plans, out_bits, device, planes)
 
     def _desk(self) -> Desk:
         self._all()

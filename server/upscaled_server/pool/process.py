@@ -194,18 +194,20 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """SIGKILL, if it still runs. All calls fail at once."""
+        self._end_process()
+        self._lose()
+
+    def _end_process(self) -> None:
+        # Not `Process.kill`: it polls first, and would take the exit status from the one who waits for it.
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
-        self._lose()
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def _lose(self) -> None:
         if self.lost.is_set():
             return
         self.lost.set()
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGKILL)
+        self._end_process()
         if self._channel is not None:
             self._channel.close()
         calls, self._calls = self._calls, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ class PoolRun:
         *,
         step_limit_seconds: float,
         on_step: Callable[[float], None],
+        attended: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.plan = plan
         self.provenance = provenance
@@ -58,6 +60,7 @@ class PoolRun:
         self._status = status
         self._step_limit_seconds = step_limit_seconds
         self._on_step = on_step
+        self._attended = attended
         self._step: asyncio.Task[Answer] | None = None
         self._step_granted = False
         self._stepping = False
@@ -94,11 +97,12 @@ class PoolRun:
         task = self._own(self._feed(rows), "feed")
         self._feeding.add(task)
         task.add_done_callback(self._feeding.discard)
-        await asyncio.shield(task)
+        with self._attended():
+            await asyncio.shield(task)
 
     async def step(self) -> NDArray[Any]:
-        """The next finished output rows: (n, width * scale, 3) RGB, uint8 or uint16 as asked for at `open`; n
-        may be 0.
+        """The next finished output rows: (n, width * scale, planes), uint8 or uint16, RGB or luma as asked
+        for at `open`; n may be 0.
 
         The array is read-only and views the worker's memory, which is used again once the array and every
         view of it are gone: hold it no longer than needed. Cancelling loses nothing: the next call returns
@@ -117,7 +121,8 @@ class PoolRun:
             )
         self._stepping = True
         try:
-            answer = await asyncio.shield(step)
+            with self._attended():
+                answer = await asyncio.shield(step)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if step.cancelled() and not (task is not None and task.cancelling()):

@@ -8,16 +8,19 @@ import os
 import time
 from collections.abc import Callable
 
-from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.catalogue import Catalogue, Spec
+from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.device import Device as EngineDevice
+from upscaled_server.engine.planning import device_for, plan_image
 from upscaled_server.engine.provenance import Provenance, WeightsSource
 from upscaled_server.engine.traits import network_traits
+from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import DomainError, Unavailable
 from upscaled_server.pool.devices import Device
 from upscaled_server.pool.process import WorkerOptions, WorkerProcess
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.pool.turns import Turns
-from upscaled_server.tiling.plan import NetworkTraits
+from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
 
@@ -41,6 +44,7 @@ class Supervisor:
         engine: str,
         config: dict[str, object],
         on_change: Callable[[Supervisor], None],
+        catalogue: Catalogue,
     ) -> None:
         self.device = device
         self.worker: WorkerProcess | None = None
@@ -59,9 +63,10 @@ class Supervisor:
             heartbeat_limit_seconds=settings.heartbeat_limit_seconds,
         )
         self._up = asyncio.Event()
-        self._catalogue = Catalogue()
+        self._catalogue = catalogue
         self._engine_device: EngineDevice | None = None
-        self._loads: dict[str, asyncio.Task[Provenance]] = {}
+        # By variant and the file of a model of the folder, so that a changed file is loaded anew.
+        self._loads: dict[tuple[Variant, str], asyncio.Task[Provenance]] = {}
         self._keeping: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -94,35 +99,53 @@ class Supervisor:
             raise Unavailable(f"the worker for {self.device.name} has not been started")
         return self._engine_device
 
-    def traits(self, model: str) -> NetworkTraits:
-        """What the planner must know of a model on this device. Raises `NotFound`."""
-        return network_traits(self._catalogue.resolve(model), self.engine_device)
+    def traits(self, variant: Variant) -> NetworkTraits:
+        """What the planner must know of a model on this device. Raises `NotFound`, `FailedPrecondition`."""
+        return network_traits(*self._chosen(variant))
 
-    async def load(self, model: str) -> Provenance:
-        """Have a model in the worker's memory. Callers of one model share one attempt, which goes on when
+    def plan(self, variant: Variant, width: int, height: int) -> RunPlan:
+        """The plan for an image on this device. Raises `NotFound`, `FailedPrecondition`, `LimitExceeded`."""
+        spec, device = self._chosen(variant)
+        budget, cores = self.device.run_budget_bytes, self.device.cores
+        return plan_image(spec, device, width, height, budget_bytes=budget, parallel=cores)
+
+    def _chosen(self, variant: Variant) -> tuple[Spec, EngineDevice]:
+        spec = self._catalogue.resolve(variant.model)
+        return spec, device_for(spec, self.engine_device, variant.backend)
+
+    async def load(self, variant: Variant) -> Provenance:
+        """Have a model in the worker's memory. Callers of one variant share one attempt, which goes on when
         they leave.
         """
         worker = await self.available()
-        loading = self._loads.get(model)
+        spec = self._catalogue.resolve(variant.model)
+        custom = spec if isinstance(spec, CustomModel) else None
+        if variant.denoise is not None:
+            # The engine keeps the last few of these only, so it is told of every use.
+            return await self._load(worker, variant, custom)
+        key = (variant, "" if custom is None else custom.sha256)
+        loading = self._loads.get(key)
         if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
-            loading = asyncio.get_running_loop().create_task(self._load(worker, model), name=f"load {model}")
+            loading = asyncio.get_running_loop().create_task(
+                self._load(worker, variant, custom), name=f"load {variant}"
+            )
             loading.add_done_callback(_look_at)
-            self._loads[model] = loading
+            self._loads[key] = loading
         return await asyncio.shield(loading)
 
     async def unload(self, model: str) -> bool:
         """Free a model. Raises `FailedPrecondition` while it is in use."""
         worker = await self.available()
         answer = await worker.call("unload", model=model)
-        self._loads.pop(model, None)
+        self._loads = {key: task for key, task in self._loads.items() if key[0].model != model}
         return bool(answer.result["unloaded"])
 
     @property
     def loaded(self) -> frozenset[str]:
         """The models in the worker's memory, by the names they were asked for."""
         return frozenset(
-            model
-            for model, task in self._loads.items()
+            variant.model
+            for (variant, _), task in self._loads.items()
             if task.done() and not task.cancelled() and task.exception() is None
         )
 
@@ -139,12 +162,13 @@ class Supervisor:
                 )
             await self._up.wait()
 
-    async def _load(self, worker: WorkerProcess, model: str) -> Provenance:
+    async def _load(self, worker: WorkerProcess, variant: Variant, custom: CustomModel | None) -> Provenance:
         try:
             async with asyncio.timeout(self._settings.load_limit_seconds):
-                answer = await worker.call("load", model=model)
+                described = None if custom is None else custom.to_dict()
+                answer = await worker.call("load", variant=variant.to_dict(), custom=described)
         except TimeoutError:
-            raise Unavailable(f"{model} could not be loaded in time", model=model) from None
+            raise Unavailable(f"{variant} could not be loaded in time", model=variant.model) from None
         packed = answer.result["provenance"]
         return Provenance(**{**packed, "weights": WeightsSource(**packed["weights"])})
 
@@ -172,9 +196,12 @@ class Supervisor:
     async def _try_start(self) -> WorkerProcess | None:
         try:
             return await self._start_one()
-        except (DomainError, OSError) as error:
+        except Exception as error:  # whatever it is, another attempt must follow
             self.failed_starts += 1
-            log.error("the worker for %s could not be started: %s", self.device.name, error)
+            surprise = None if isinstance(error, DomainError | OSError) else error
+            log.error(
+                "the worker for %s could not be started: %s", self.device.name, error, exc_info=surprise
+            )
             if self.given_up:
                 self._up.set()  # whoever waits is told
                 self._on_change(self)
@@ -206,10 +233,20 @@ class Supervisor:
             self._on_change(self)
 
 
+# For glibc. A worker's large blocks come and go in sizes that differ little; kept in the heaps of its threads
+# they leave holes that add up to hundreds of megabytes over a large image.
+_ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 10),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
+}
+
+
 def _environment(device: Device) -> dict[str, str]:
     """What a worker's environment has beyond the server's: a CUDA worker sees its own card only."""
     if device.kind == "cpu":
-        return {"CUDA_VISIBLE_DEVICES": ""}
+        kept = {name: value for name, value in _ALLOCATOR.items() if name not in os.environ}
+        return {"CUDA_VISIBLE_DEVICES": "", **kept}
     index = int(device.name.partition(":")[2])
     visible = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
     return {"CUDA_VISIBLE_DEVICES": visible[index] if index < len(visible) else str(index)}

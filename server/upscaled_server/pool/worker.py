@@ -23,6 +23,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from upscaled_server.engine.custom.spec import CustomModel
+from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import ProcessingFailed
 from upscaled_server.pool.pixels import Shelf, unpack
 from upscaled_server.pool.protocol import EXIT_SERVER_GONE, is_expected, pack_error, traceback_text
@@ -112,7 +114,10 @@ class Worker:
         return {"runs": len(self._runs), "buffers_away": self._shelf.away}, None
 
     async def _on_load(self, request: Message) -> tuple[Message, None]:
-        return {"provenance": asdict(await self._in_models(self._engine.load, request["model"]))}, None
+        if request["custom"] is not None:
+            self._engine.learn(CustomModel.from_dict(request["custom"]))
+        provenance = await self._in_models(self._engine.load, Variant(**request["variant"]))
+        return {"provenance": asdict(provenance)}, None
 
     async def _on_unload(self, request: Message) -> tuple[Message, None]:
         return {"unloaded": await self._in_models(self._engine.unload, request["model"])}, None
@@ -122,9 +127,14 @@ class Worker:
         self._runs[request["run"]] = entry
         async with entry.lock:  # free, so taken without a pause: requests that follow wait for it
             try:
-                plan = RunPlan.from_dict(request["plan"])
+                plan, variant = RunPlan.from_dict(request["plan"]), Variant(**request["variant"])
                 entry.run = await asyncio.get_running_loop().run_in_executor(
-                    self._errands, self._engine.open_run, request["model"], plan, request["out_bits"]
+                    self._errands,
+                    self._engine.open_run,
+                    variant,
+                    plan,
+                    request["out_bits"],
+                    request["planes"],
                 )
             except BaseException:
                 self._runs.pop(request["run"], None)

@@ -2,7 +2,8 @@
 
 A strip as wide as the image has context on two sides only, a tile on four, so strips come out ahead of tiles
 wherever a strip fits; a small image comes out whole. Cutting finer than needed shortens the steps (other work
-gets its turn, rows arrive early) but computes more context twice: up to `_SLACK` that is accepted.
+gets its turn, rows arrive early) but computes more context twice: up to `_SLACK` that is accepted. Bands
+compute nothing twice, and are taken for every larger image of a network that has them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections.abc import Iterator
 
 from upscaled_server.errors import InvalidInput, LimitExceeded
+from upscaled_server.tiling.bands import choose_bands
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan, Way
 
 # A cut may take this much longer than the fastest one when that makes its steps shorter.
@@ -48,8 +50,12 @@ def choose_plan(
         return plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2) <= budget_bytes
 
     whole = _plan("whole", width, height, traits, width, height, pieces=1, threads=parallel)
-    if fits(whole) and _seconds(whole, traits) <= step_seconds:
+    only_bands = traits.bands is not None and traits.bands.only
+    if fits(whole) and _seconds(whole, traits) <= step_seconds and not only_bands:
         return whole
+    bands = choose_bands(width, height, traits, budget_bytes, parallel, step_seconds=step_seconds)
+    if bands is not None:
+        return bands
     # Few, wide pieces only when there is not enough memory for one piece per core.
     pieces = 1 if traits.threads_inside else parallel
     while True:

@@ -4,8 +4,10 @@ A plan is made when a request is admitted, recorded with its answer, and followe
 runs it, so that a retry gives the same bytes. It is numbers only and travels as JSON (`to_dict`,
 `from_dict`).
 
-A piece wider than tall would waste less context, and a strip as wide as the image has context on two sides
-only: so strips are taken whenever one fits into the memory, and tiles otherwise.
+A network that can be streamed is run in bands as wide as the image, which carry what the next one needs and
+compute nothing twice. Of others, a piece wider than tall would waste less context, and a strip as wide as the
+image has context on two sides only: so strips are taken whenever one fits into the memory, and tiles
+otherwise.
 """
 
 from __future__ import annotations
@@ -22,13 +24,35 @@ Way = Literal["whole", "tiles", "bands"]
 
 
 @dataclass(frozen=True, slots=True)
+class BandTraits:
+    """What a planner must know of a network that can be run in bands on a device.
+
+    `lag_rows`: rows that must follow before a row of the image is finished. `segments`: into how many parts
+    the work on a band can be divided. `bytes_per_input_pixel`: peak working memory for each pixel of a band,
+    `carried_bytes_per_column`: what is carried from band to band. `seconds_per_segment`: what a segment costs
+    beside its pixels. `threads_inside`: one band at a time is computed with all cores, instead of one with
+    each. `only`: small images too are run in bands, since the device keeps no other form of the network in
+    memory.
+    """
+
+    lag_rows: int
+    segments: int
+    bytes_per_input_pixel: int
+    carried_bytes_per_column: int
+    seconds_per_segment: float
+    threads_inside: bool = False
+    only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkTraits:
     """What a planner must know of a network on a device.
 
     `halo`: input pixels of context a piece needs to each side. `multiple`: piece sizes and positions are
     multiples of it. `bytes_per_input_pixel`: peak working memory of a piece for each of its pixels, context
     included. `seconds_per_pixel`: device seconds (CPU: of one core) for each input pixel. `threads_inside`:
-    true where one piece with all threads is run better than several pieces with one thread each.
+    true where one piece with all threads is run better than several pieces with one thread each. `bands`:
+    None where the network cannot be streamed.
     """
 
     scale: int
@@ -38,6 +62,7 @@ class NetworkTraits:
     seconds_per_pixel: float
     min_size: int = 1
     threads_inside: bool = False
+    bands: BandTraits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,10 @@ class RunPlan:
     `tile_width` x `tile_height` is the part of the input that a piece finishes; with `halo` pixels of context
     to each side (clipped at the image's borders) it is what a piece computes. `parallel` pieces are computed
     at a time by one step, each with `threads` threads.
+
+    In bands, `tile_height` is a band's height, `halo` how many rows must follow before a row is finished, and
+    `parallel` bands are in flight; a step does as much work as 1 / `steps_per_band` of each of them.
+    `carried_bytes_per_column` is what is carried from band to band.
     """
 
     way: Way
@@ -61,6 +90,8 @@ class RunPlan:
     threads: int
     bytes_per_input_pixel: int
     min_size: int = 1
+    steps_per_band: int = 1
+    carried_bytes_per_column: int = 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -72,6 +103,7 @@ class RunPlan:
             "multiple",
             "parallel",
             "threads",
+            "steps_per_band",
         ):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"a plan's {name} must be at least 1, not {getattr(self, name)}")
@@ -90,11 +122,16 @@ class RunPlan:
 
     @property
     def _across(self) -> AxisSums:
-        return measure_axis(self.width, self.tile_width, self.halo, self.multiple, self.min_size)
+        return measure_axis(self.width, self.tile_width, self._context, self.multiple, self.min_size)
 
     @property
     def _down(self) -> AxisSums:
-        return measure_axis(self.height, self.tile_height, self.halo, self.multiple, self.min_size)
+        return measure_axis(self.height, self.tile_height, self._context, self.multiple, self.min_size)
+
+    @property
+    def _context(self) -> int:
+        """Bands carry their context and compute none of it again."""
+        return 0 if self.way == "bands" else self.halo
 
     @property
     def columns(self) -> int:
@@ -112,6 +149,9 @@ class RunPlan:
     @property
     def steps(self) -> int:
         """How many times a run of this plan must be stepped."""
+        if self.way == "bands":
+            bands = math.ceil((self.height + self.halo) / self.tile_height)
+            return math.ceil(bands * self.steps_per_band / self.parallel)
         if self.strips:
             return math.ceil(self.rows / self.parallel)
         return self.rows * math.ceil(self.columns / self.parallel)
@@ -143,7 +183,14 @@ class RunPlan:
         return self.step_pixels * self.bytes_per_input_pixel
 
     def state_bytes(self, *, in_bytes: int = 1, out_bytes: int = 1) -> int:
-        """What a run holds between and during steps: rows of input waiting, rows of output in the making."""
+        """What a run holds between and during steps: rows of input waiting, rows of output in the making, and
+        in bands what is carried."""
+        if self.way == "bands":
+            # One band more than are in flight may be begun in a step, and finished rows are joined.
+            rows = self.tile_height * 2 * self.parallel
+            held = min(self.height, rows + self.halo) * in_bytes
+            made = 2 * min(self.height, rows) * self.scale**2 * out_bytes
+            return self.width * (3 * (held + made) + self.carried_bytes_per_column)
         group = self.tile_height * (self.parallel if self.strips else 1)
         window = min(self.height, group + 2 * self.halo + 2 * self.multiple)
         finished = min(self.height, group) * self.scale**2

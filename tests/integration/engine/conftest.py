@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.catalogue import Catalogue, ModelSpec
+from upscaled_server.engine.shims import import_spandrel
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.engine.weights.store import LoadedWeights, StoreOptions, WeightStore
 
@@ -21,33 +20,9 @@ PACKAGED = ("real-esrgan-animevideo-v3", "real-esrgan-x4-plus-anime", "real-esrg
 GENERAL = ("real-esrgan-x4-v3", "real-esrgan-x4-v3-wdn")
 
 
-def _import_spandrel() -> Any:
-    """spandrel, on a CPU build of torch.
-
-    torchvision's operators are missing beside that build, and a module that it once had is still imported by
-    spandrel's relatives; both are put in place before the import.
-    """
-    try:
-        import torchvision  # type: ignore[import-untyped] # noqa: F401
-    except (ImportError, RuntimeError):
-        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
-        _import_spandrel.library = library  # type: ignore[attr-defined]
-    if "torchvision.transforms.functional_tensor" not in sys.modules:
-        module = types.ModuleType("torchvision.transforms.functional_tensor")
-        module.rgb_to_grayscale = None  # type: ignore[attr-defined]
-        sys.modules["torchvision.transforms.functional_tensor"] = module
-    import spandrel
-
-    return spandrel
-
-
 @pytest.fixture(scope="session")
 def spandrel() -> Any:
-    return _import_spandrel()
+    return import_spandrel()
 
 
 def random_state(architecture: Architecture, seed: int = 7) -> StateDict:

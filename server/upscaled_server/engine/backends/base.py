@@ -11,6 +11,9 @@ from upscaled_server.tiling.cut import Piece
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
+LUMA = (0.299, 0.587, 0.114)
+"""ITU-R BT.601, which the reference applies to the results of grey images, before rounding."""
+
 
 class LoadedNetwork(Protocol):
     """A network with its weights on a device.
@@ -27,8 +30,9 @@ class LoadedNetwork(Protocol):
 
         `source` is what the piece reads (`piece.down.first` to `.last`, `piece.across.first` to `.last`): (h,
         w, 3) RGB, uint8 or uint16, perhaps a view; it is padded here as the piece says. The wanted part of
-        the result goes to `out`, (wanted height * scale, wanted width * scale, 3), uint8 or uint16, clipped
-        and rounded half up. `threads` is how many threads this one piece may use.
+        the result goes to `out`, (wanted height * scale, wanted width * scale, planes), uint8 or uint16,
+        clipped and rounded half up; with one plane it is the luma of the clipped result (`LUMA`), rounded
+        once. `threads` is how many threads this one piece may use.
 
         Raises `OutOfMemory` when the device has too little memory for the piece, `ProcessingFailed` for
         anything else.

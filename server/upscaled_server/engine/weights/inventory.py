@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from upscaled_server.engine.catalogue import ModelSpec
+from upscaled_server.engine.catalogue import Spec
 from upscaled_server.engine.weights.store import WeightStore
 
 _NCNN_FP16_TAG = 0x01306B47
@@ -34,7 +34,7 @@ class Inventory:
         self._known: dict[tuple[Path, int, int], StoredWeights] = {}
         self._lock = threading.Lock()
 
-    def describe(self, spec: ModelSpec) -> StoredWeights | None:
+    def describe(self, spec: Spec) -> StoredWeights | None:
         """None where there is no file yet, or it cannot be read."""
         found = self._store.find(spec)
         if found is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upscaled_server.engine.catalogue import RELEASES, ModelSpec
+from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.provenance import WeightsOrigin, WeightsSource
 from upscaled_server.engine.weights.download import Downloader, Progress
 from upscaled_server.engine.weights.files import read_bounded, read_state
@@ -66,11 +67,13 @@ class WeightStore:
         self._options = options
         self._downloader = downloader or Downloader()
 
-    def find(self, spec: ModelSpec) -> FoundWeights | None:
+    def find(self, spec: ModelSpec | CustomModel) -> FoundWeights | None:
         """What `load` would read without fetching anything. Nothing is opened."""
         path = self._in_folder(spec)
         if path is not None:
             return FoundWeights("folder", path)
+        if isinstance(spec, CustomModel):
+            return None
         path = _in_package(spec)
         if path is not None:
             return FoundWeights("package", path)
@@ -85,6 +88,22 @@ class WeightStore:
         """
         found = self.find(spec) or FoundWeights("release", self.pull(spec, progress))
         return _read(spec, found.path, found.origin)
+
+    def read_custom(self, spec: CustomModel) -> tuple[bytes, WeightsSource]:
+        """The file of a model of the folder, as it was measured.
+
+        Raises `WeightsUnavailable` if it is gone, `WeightsRejected` if it is another one by now.
+        """
+        found = self.find(spec)
+        if found is None:
+            raise WeightsUnavailable(
+                f"the file of {spec.name} is gone from the model folder", model=spec.name
+            )
+        data = read_bounded(found.path)
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != spec.sha256:
+            raise WeightsRejected(f"{found.path} has changed since it was measured", sha256=digest)
+        return data, WeightsSource("folder", str(found.path), digest, len(data), verified=False)
 
     def pull(self, spec: ModelSpec, progress: Progress | None = None, *, to: Path | None = None) -> Path:
         """Fetch the official file into the cache (or `to`), unless it is there with the right hash; its path.
@@ -119,7 +138,7 @@ class WeightStore:
             model=spec.name,
         )
 
-    def _in_folder(self, spec: ModelSpec) -> Path | None:
+    def _in_folder(self, spec: ModelSpec | CustomModel) -> Path | None:
         folder = self._options.folder
         if folder is None:
             return None

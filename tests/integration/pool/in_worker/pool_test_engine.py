@@ -15,7 +15,8 @@ from typing import Any
 
 from upscaled_server import errors
 from upscaled_server.engine.engine import Engine
-from upscaled_server.engine.run import Bits, Run
+from upscaled_server.engine.run import Bits, Planes, Run
+from upscaled_server.engine.variant import Variant
 from upscaled_server.pool.factory import build_engine
 from upscaled_server.tiling.plan import RunPlan
 
@@ -37,11 +38,11 @@ class _Handled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def open_run(self, model: str, plan: RunPlan, out_bits: Bits) -> _HandledRun:
+    def open_run(self, model: Variant, plan: RunPlan, out_bits: Bits, planes: Planes) -> _HandledRun:
         if (_FOLDER / "die").exists():
             (_FOLDER / "die").unlink()
             os.abort()
-        return _HandledRun(self._engine.open_run(model, plan, out_bits))
+        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes))
 
 
 class _HandledRun:

@@ -1,0 +1,30 @@
+"""The run that a plan asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from upscaled_server.engine.backends.base import LoadedNetwork
+from upscaled_server.engine.bands.network import Streamable
+from upscaled_server.engine.bands.run import BandsRun
+from upscaled_server.engine.run import Bits, PiecesRun, Planes, Run
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.tiling.plan import RunPlan
+
+
+def open_planned_run(
+    network: LoadedNetwork,
+    plan: RunPlan,
+    out_bits: Bits,
+    executor: Executor,
+    on_close: Callable[[], None],
+    *,
+    planes: Planes = 3,
+) -> Run:
+    """Raises `ProcessingFailed` for a plan that is not for this network."""
+    if plan.way != "bands":
+        return PiecesRun(network, plan, out_bits, executor, on_close, planes=planes)
+    if not isinstance(network, Streamable):
+        raise ProcessingFailed("this network has no run in bands")
+    return BandsRun(network.bands(), plan, out_bits, executor, on_close, planes=planes)

@@ -1,0 +1,97 @@
+"""Choosing bands: how high they are, and into how many steps the work on one is divided.
+
+Low bands take less memory, come out earlier, and leave less undone at the image's end, where cores run out of
+bands; high ones spend a smaller share on what each band costs beside its pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
+
+# Multiples of 4, the rows that a Winograd convolution computes together.
+_HEIGHTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
+
+# A band is computed as if it had this many rows more: those that its segments read of the band before, and
+# copy.
+_EXTRA_ROWS = 0.7
+
+# Bands that cost this much more than the best are taken for being lower.
+_SLACK = 0.05
+
+
+def choose_bands(
+    width: int,
+    height: int,
+    traits: NetworkTraits,
+    budget_bytes: int,
+    parallel: int,
+    *,
+    step_seconds: float,
+) -> RunPlan | None:
+    """The plan in bands; None where the network has none or even the lowest do not fit into the memory."""
+    bands = traits.bands
+    if bands is None:
+        return None
+    # Where threads work inside, one band at a time takes all cores.
+    flights = [1] if bands.threads_inside else [2**n for n in range(parallel.bit_length(), -1, -1)]
+    for wanted in flights:
+        in_flight = min(parallel, wanted)
+        threads = parallel if bands.threads_inside else 1
+        plans = [
+            _plan(width, height, traits, bands, rows, in_flight, threads, step_seconds)
+            for rows in _HEIGHTS
+            if rows % traits.multiple == 0
+        ]
+        fitting = [plan for plan in plans if _bytes(plan) <= budget_bytes]
+        if fitting:
+            seconds = [_seconds(plan, traits, bands) for plan in fitting]
+            limit = min(seconds) * (1 + _SLACK)
+            return next(plan for plan, cost in zip(fitting, seconds, strict=True) if cost <= limit)
+    return None
+
+
+def _bytes(plan: RunPlan) -> int:
+    return plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2)
+
+
+def _band_seconds(rows: int, width: int, traits: NetworkTraits, bands: BandTraits, threads: int) -> float:
+    pixels = width * (rows + _EXTRA_ROWS) * traits.seconds_per_pixel / threads
+    return pixels + bands.segments * bands.seconds_per_segment
+
+
+def _seconds(plan: RunPlan, traits: NetworkTraits, bands: BandTraits) -> float:
+    rows = plan.tile_height
+    one = _band_seconds(min(rows, plan.height), plan.width, traits, bands, plan.threads)
+    rounds = math.ceil(plan.height / rows / plan.parallel)
+    # Bands follow each other at a segment's distance.
+    return one * (rounds + (plan.parallel - 1) / bands.segments)
+
+
+def _plan(
+    width: int,
+    height: int,
+    traits: NetworkTraits,
+    bands: BandTraits,
+    rows: int,
+    parallel: int,
+    threads: int,
+    step_seconds: float,
+) -> RunPlan:
+    one = _band_seconds(min(rows, height), width, traits, bands, threads)
+    return RunPlan(
+        way="bands",
+        width=width,
+        height=height,
+        scale=traits.scale,
+        tile_width=math.ceil(width / traits.multiple) * traits.multiple,
+        tile_height=rows,
+        halo=bands.lag_rows,
+        multiple=traits.multiple,
+        parallel=parallel,
+        threads=threads,
+        bytes_per_input_pixel=bands.bytes_per_input_pixel,
+        steps_per_band=max(1, min(math.ceil(one / step_seconds), bands.segments * parallel)),
+        carried_bytes_per_column=bands.carried_bytes_per_column,
+    )

@@ -1,0 +1,309 @@
+"""Bands give the whole image's result, on both backends, for every network, size and band height."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from upscaled_server.engine.backends.base import LUMA
+from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
+from upscaled_server.engine.backends.torch_backend import TorchNetwork
+from upscaled_server.engine.bands.network import BandNetwork
+from upscaled_server.engine.bands.run import BandsRun
+from upscaled_server.engine.device import choose_device
+from upscaled_server.engine.engine import Engine
+from upscaled_server.engine.networks.build import build_network
+from upscaled_server.engine.weights.store import LoadedWeights, StoreOptions, WeightStore
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.tiling.plan import RunPlan
+
+Load = Callable[[str], LoadedWeights]
+Photo = Callable[[int, int], NDArray[np.uint8]]
+Bands = Callable[[str, str], BandNetwork]
+VIDEO, GENERAL, ANIME, X4, X2 = (
+    "real-esrgan-animevideo-v3",
+    "real-esrgan-x4-v3",
+    "real-esrgan-x4-plus-anime",
+    "real-esrgan-x4-plus",
+    "real-esrgan-x2-plus",
+)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def bands(load_weights: Load) -> Bands:
+    cache: dict[tuple[str, str], BandNetwork] = {}
+
+    def get(name: str, backend: str) -> BandNetwork:
+        if (name, backend) not in cache:
+            weights = load_weights(name)
+            spec = weights.spec
+            network = (
+                NcnnNetwork(weights.as_ncnn(), scale=spec.scale, architecture=spec.architecture)
+                if backend == "ncnn"
+                else TorchNetwork(weights.state, spec.architecture)
+            )
+            cache[name, backend] = network.bands()
+        return cache[name, backend]
+
+    return get
+
+
+def _whole_in_torch(weights: LoadedWeights, image: NDArray[Any]) -> NDArray[np.float32]:
+    """The reference before rounding: plain torch, the whole image at once, padded as upstream does."""
+    multiple = weights.spec.multiple
+    height, width, _ = image.shape
+    if height % multiple:
+        image = np.concatenate([image, image[-2:-1] if height > 1 else image])
+    if width % multiple:
+        image = np.concatenate([image, image[:, -2:-1] if width > 1 else image], 1)
+    tensor = torch.from_numpy(image.astype(np.float32) / np.iinfo(image.dtype).max).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        planes = build_network(weights.spec.architecture, weights.state)(tensor)[0]
+    result: NDArray[np.float32] = np.clip(planes.permute(1, 2, 0).numpy(), 0, 1)
+    return result[: height * weights.spec.scale, : width * weights.spec.scale]
+
+
+def _plan(
+    network: BandNetwork, weights: LoadedWeights, size: tuple[int, int], rows: int, **changes: int
+) -> RunPlan:
+    numbers = {"parallel": 2, "threads": 1, "steps_per_band": 1} | changes
+    return RunPlan(
+        way="bands",
+        width=size[0],
+        height=size[1],
+        scale=weights.spec.scale,
+        tile_width=-(-size[0] // weights.spec.multiple) * weights.spec.multiple,
+        tile_height=rows,
+        halo=network.graph.lag_rows,
+        multiple=weights.spec.multiple,
+        bytes_per_input_pixel=1,
+        **numbers,
+    )
+
+
+def _drive(run: BandsRun, image: NDArray[Any], chunk: int | None = None) -> NDArray[Any]:
+    """All rows of a run that is fed what it wants, or at least `chunk` rows at a time."""
+    rows, fed, steps = [], 0, 0
+    while not run.done:
+        wanted = run.rows_wanted if chunk is None or not run.rows_wanted else max(chunk, run.rows_wanted)
+        run.feed(image[fed : fed + wanted])
+        fed = min(len(image), fed + wanted)
+        rows.append(run.step())
+        steps += 1
+    assert steps == run.plan.steps
+    run.close()
+    return np.concatenate(rows)
+
+
+def _assert_promise(result: NDArray[Any], reference: NDArray[np.float32], share: float) -> None:
+    expected = np.floor(reference * np.float32(255) + np.float32(0.5))
+    assert result.shape == expected.shape
+    difference = np.abs(result.astype(np.float32) - expected)
+    assert difference.max() <= 1
+    # In a small image a single value is more than the share.
+    assert (difference > 0).sum() <= max(3, share * difference.size)
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize(
+    ("name", "size", "rows"),
+    [
+        (VIDEO, (1, 1), 4),
+        (VIDEO, (1, 70), 12),
+        (VIDEO, (45, 1), 4),
+        (VIDEO, (53, 97), 16),
+        (VIDEO, (33, 64), 7),
+        (GENERAL, (41, 83), 12),
+        (X2, (1, 1), 4),
+        (X2, (37, 29), 8),
+        (X2, (20, 41), 2),
+        (ANIME, (3, 2), 4),
+        (ANIME, (40, 57), 8),
+        (ANIME, (24, 131), 16),
+        (X4, (13, 11), 8),
+    ],
+)
+def test_bands_equal_the_whole_image(
+    name: str,
+    size: tuple[int, int],
+    rows: int,
+    backend: str,
+    load_weights: Load,
+    bands: Bands,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+) -> None:
+    weights, image, network = load_weights(name), photo(*size), bands(name, backend)
+    run = BandsRun(network, _plan(network, weights, size, rows), 8, executor)
+    share = 5e-4 if backend == "ncnn" else 1e-4
+    _assert_promise(_drive(run, image), _whole_in_torch(weights, image), share)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 50),
+    st.integers(1, 110),
+    st.integers(1, 40),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(1, 60),
+)
+def test_any_size_height_of_bands_and_division_of_work_gives_the_whole_image(
+    load_weights: Load,
+    bands: Bands,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+    width: int,
+    height: int,
+    rows: int,
+    parallel: int,
+    steps_per_band: int,
+    chunk: int,
+) -> None:
+    weights, image, network = load_weights(VIDEO), photo(width, height), bands(VIDEO, "ncnn")
+    plan = _plan(network, weights, (width, height), rows, parallel=parallel, steps_per_band=steps_per_band)
+    result = _drive(BandsRun(network, plan, 8, executor), image, chunk)
+    _assert_promise(result, _whole_in_torch(weights, image), 5e-4)
+
+
+def test_who_computed_what_does_not_show(
+    load_weights: Load, bands: Bands, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    weights, image, network = load_weights(VIDEO), photo(60, 90), bands(VIDEO, "ncnn")
+    results = [
+        _drive(BandsRun(network, _plan(network, weights, (60, 90), 12, **how), 8, executor), image)
+        for how in ({"parallel": 1}, {"parallel": 3}, {"parallel": 2, "steps_per_band": 7})
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+def test_sixteen_bits_and_luma_come_out_of_bands(
+    backend: str, load_weights: Load, bands: Bands, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    weights, network = load_weights(VIDEO), bands(VIDEO, backend)
+    image = photo(30, 44).astype(np.uint16) * 257
+    reference = _whole_in_torch(weights, image)
+    plan = _plan(network, weights, (30, 44), 8)
+    result = _drive(BandsRun(network, plan, 16, executor), image)
+    assert result.dtype == np.uint16
+    # One part in 255 of the range is 257 in 16 bits; the rounding of the arithmetic is far below.
+    assert np.abs(result - reference * 65535).max() <= 4
+    luma = _drive(BandsRun(network, plan, 8, executor, planes=1), image)
+    assert luma.shape == (*reference.shape[:2], 1)
+    assert np.abs(luma[..., 0] - reference @ np.array(LUMA) * 255).max() <= 0.6
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+def test_first_rows_come_early_and_the_state_does_not_grow(
+    backend: str, load_weights: Load, bands: Bands, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    weights, network = load_weights(VIDEO), bands(VIDEO, backend)
+    most = {}
+    for height in (200, 400):
+        image, fed, first_after, most[height] = photo(32, height), 0, 0, 0
+        run = BandsRun(network, _plan(network, weights, (32, height), 16), 8, executor)
+        while not run.done:
+            wanted = run.rows_wanted
+            run.feed(image[fed : fed + wanted])
+            fed += wanted
+            if len(run.step()) and not first_after:
+                first_after = fed
+            most[height] = max(most[height], run.state_bytes)
+        # A row needs the 17 that follow it; a step may begin one band more than its two.
+        assert first_after <= 5 * 16
+    assert most[400] <= 1.5 * most[200]
+    run.close()
+    assert run.state_bytes == 0
+
+
+def test_rows_that_do_not_belong_and_steps_out_of_turn_are_refused(
+    load_weights: Load, bands: Bands, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    weights, network = load_weights(X2), bands(X2, "torch")
+    closed: list[int] = []
+    run = BandsRun(network, _plan(network, weights, (9, 11), 4), 8, executor, lambda: closed.append(1))
+    with pytest.raises(ProcessingFailed, match="more rows"):
+        run.step()
+    for wrong in (np.zeros((1, 8, 3), np.uint8), np.zeros((12, 9, 3), np.uint8), np.zeros((1, 9, 3), "f4")):
+        with pytest.raises(ProcessingFailed):
+            run.feed(wrong)
+    run.feed(photo(9, 11))
+    run.step()
+    run.close()
+    run.close()
+    assert closed == [1]
+    for late in (run.step, lambda: run.feed(photo(9, 1))):
+        with pytest.raises(ProcessingFailed, match="closed"):
+            late()
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize("name", [VIDEO, ANIME])
+def test_the_engine_plans_and_runs_bands(name: str, backend: Any, tmp_path: Path, photo: Photo) -> None:
+    engine = Engine(
+        choose_device("cpu", backend, parallel=2), WeightStore(StoreOptions(cache=tmp_path, download=False))
+    )
+    engine.load(name)
+    size = (150, 170) if name == VIDEO else (40, 30)
+    plan, image = engine.plan(name, *size), photo(*size)
+    assert plan.way == "bands"
+    run = engine.open_run(name, plan, 8)
+    assert isinstance(run, BandsRun)
+    result = _drive(run, image)
+    assert result.shape == (size[1] * 4, size[0] * 4, 3)
+    engine.close()
+
+
+_MEASURE = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import numpy as np
+from upscaled_server.engine.device import choose_device
+from upscaled_server.engine.engine import Engine
+from upscaled_server.engine.weights.store import StoreOptions, WeightStore
+
+width, height = int(sys.argv[1]), int(sys.argv[2])
+device = choose_device("cpu", "ncnn", parallel=2, budget_bytes=2 << 30)
+engine = Engine(device, WeightStore(StoreOptions(cache=Path(sys.argv[3]), download=False)))
+engine.load("real-esrgan-animevideo-v3")
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+plan = engine.plan("real-esrgan-animevideo-v3", width, height)
+run = engine.open_run("real-esrgan-animevideo-v3", plan, 8)
+rng = np.random.default_rng(0)
+while not run.done:
+    run.feed(rng.integers(0, 256, (run.rows_wanted, width, 3), dtype=np.uint8))
+    run.step()
+engine_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(engine_peak - base, (plan.working_bytes + plan.state_bytes()) // 1024)
+"""
+
+
+def test_memory_is_the_same_for_an_image_four_times_as_high_and_within_the_plan(tmp_path: Path) -> None:
+    peaks = []
+    for height in (250, 1000):
+        command = [sys.executable, "-c", _MEASURE, "192", str(height), str(tmp_path)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        peak, planned = (int(word) for word in answer.stdout.split())
+        assert peak <= planned * 1.25
+        peaks.append(peak)
+    assert peaks[1] <= peaks[0] * 1.15 + 4096

@@ -1,0 +1,118 @@
+"""Several threads on the bands of one image: order, amount, failures, memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import pytest
+
+from upscaled_server.engine.bands.network import Band
+from upscaled_server.engine.bands.wavefront import Flight, Wavefront
+from upscaled_server.errors import OutOfMemory, ProcessingFailed
+
+SEGMENTS = 5
+
+
+class Recorder:
+    """Bands without pixels; what was computed, and how many threads were at it."""
+
+    def __init__(self, bands: int, most_at_once: int = 99) -> None:
+        self.done: list[tuple[int, int]] = []
+        self.at_once = 0
+        self.seen_at_once = 0
+        self.most_at_once = most_at_once
+        self.failing: tuple[int, int] | None = None
+        self._bands = iter(range(bands))
+        self._lock = threading.Lock()
+        self.wavefront = Wavefront(SEGMENTS, self.compute, self.begin)
+
+    def begin(self) -> Band | None:
+        return cast("Any", next(self._bands, None))
+
+    def compute(self, flight: Flight) -> None:
+        key = cast("Any", flight.band), flight.segment
+        with self._lock:
+            self.at_once += 1
+            self.seen_at_once = max(self.seen_at_once, self.at_once)
+            crowded = self.at_once > self.most_at_once
+        # Others get the chance to do something out of turn.
+        threading.Event().wait(0.001)
+        with self._lock:
+            self.at_once -= 1
+            if crowded:
+                raise OutOfMemory("too many at once")
+            if key == self.failing:
+                raise ProcessingFailed("broken")
+            self.done.append(key)
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as pool:
+        yield pool
+
+
+def _assert_in_order(done: list[tuple[int, int]]) -> None:
+    for index, (band, segment) in enumerate(done):
+        before = set(done[:index])
+        assert segment == 0 or (band, segment - 1) in before
+        assert band == 0 or (band - 1, segment) in before
+    assert len(set(done)) == len(done)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_each_segment_follows_the_one_before_it_and_the_band_before_it(
+    threads: int, executor: ThreadPoolExecutor
+) -> None:
+    recorder = Recorder(7)
+    left = recorder.wavefront.run(1000, threads, executor)
+    assert left == 1000 - 7 * SEGMENTS
+    assert len(recorder.done) == 7 * SEGMENTS
+    _assert_in_order(recorder.done)
+    assert not recorder.wavefront.flights
+
+
+def test_threads_work_beside_each_other(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(9)
+    recorder.wavefront.run(1000, 3, executor)
+    assert 1 < recorder.seen_at_once <= 3
+
+
+def test_it_stops_after_the_amount_it_was_given_and_goes_on_from_there(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(4)
+    for count in range(1, 20):
+        assert recorder.wavefront.run(1, 2, executor) == 0
+        assert len(recorder.done) == count
+        assert len(recorder.wavefront.flights) <= 2
+    recorder.wavefront.run(1, 2, executor)
+    assert not recorder.wavefront.flights
+    _assert_in_order(recorder.done)
+
+
+def test_a_failure_ends_the_step_after_the_others_have_stopped(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(6)
+    recorder.failing = (2, 3)
+    with pytest.raises(ProcessingFailed, match="broken"):
+        recorder.wavefront.run(1000, 3, executor)
+    assert recorder.at_once == 0
+    assert (2, 3) not in recorder.done
+
+
+def test_where_memory_is_short_one_thread_goes_on_alone(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(6, most_at_once=1)
+    recorder.wavefront.run(1000, 4, executor)
+    assert len(recorder.done) == 6 * SEGMENTS
+    _assert_in_order(recorder.done)
+    recorder.seen_at_once = 0
+    recorder.wavefront.run(1000, 4, executor)
+    assert recorder.seen_at_once <= 1
+
+
+def test_memory_too_short_for_one_thread_is_an_error(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(3, most_at_once=0)
+    with pytest.raises(OutOfMemory):
+        recorder.wavefront.run(1000, 3, executor)
+    assert recorder.at_once == 0

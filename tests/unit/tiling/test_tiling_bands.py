@@ -1,0 +1,91 @@
+"""Choosing bands: within the memory, all cores busy, short steps, and never for what cannot be streamed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upscaled_server.errors import LimitExceeded
+from upscaled_server.tiling.choose import choose_plan
+from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
+
+COMPACT = NetworkTraits(
+    scale=4,
+    halo=18,
+    multiple=1,
+    bytes_per_input_pixel=3000,
+    seconds_per_pixel=8e-6,
+    bands=BandTraits(17, 18, 6000, 8704, 1e-4),
+)
+RRDB = NetworkTraits(
+    scale=2,
+    halo=128,
+    multiple=2,
+    bytes_per_input_pixel=4800,
+    seconds_per_pixel=75e-6,
+    threads_inside=True,
+    bands=BandTraits(698, 76, 15_000, 240_000, 4e-4, only=True),
+)
+GIB = 1 << 30
+
+traits = st.sampled_from([COMPACT, RRDB])
+
+
+@given(traits, st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 32), st.integers(300, 16_000))
+def test_bands_stay_within_the_memory(
+    network: NetworkTraits, width: int, height: int, cores: int, mib: int
+) -> None:
+    try:
+        plan = choose_plan(width, height, network, mib << 20, cores)
+    except LimitExceeded:
+        return
+    assert plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2) <= mib << 20
+    assert plan.parallel * plan.threads <= cores or plan.parallel == 1
+    assert RunPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+
+
+def test_a_larger_image_is_run_in_bands_on_all_cores_with_nothing_computed_twice() -> None:
+    plan = choose_plan(448, 640, COMPACT, 4 * GIB, parallel=2)
+    assert (plan.way, plan.parallel, plan.threads) == ("bands", 2, 1)
+    assert plan.recomputed_share == 0
+    assert plan.tile_height < 640
+
+
+def test_memory_does_not_depend_on_the_height() -> None:
+    low, high = (choose_plan(512, height, COMPACT, 4 * GIB, parallel=2) for height in (1920, 19_200))
+    assert low.working_bytes == high.working_bytes
+    assert low.state_bytes() == high.state_bytes()
+
+
+def test_steps_keep_to_their_time_on_wide_images() -> None:
+    plan = choose_plan(4096, 4096, COMPACT, 8 * GIB, parallel=2, step_seconds=0.1)
+    assert plan.way == "bands"
+    seconds = plan.computed_pixels * COMPACT.seconds_per_pixel / plan.parallel
+    assert seconds / plan.steps <= 0.1
+
+
+def test_less_memory_means_lower_bands_before_it_means_fewer_cores() -> None:
+    rich = choose_plan(2048, 2048, COMPACT, 4 * GIB, parallel=2)
+    poor = choose_plan(2048, 2048, COMPACT, 300 << 20, parallel=2)
+    assert poor.way == rich.way == "bands"
+    assert poor.tile_height < rich.tile_height
+    assert poor.parallel == 2
+
+
+def test_tiles_are_what_is_left_where_no_band_fits() -> None:
+    plan = choose_plan(9000, 9000, COMPACT, 200 << 20, parallel=2)
+    assert plan.way == "tiles"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (64, 64)])
+def test_a_small_image_is_run_whole_unless_the_device_has_bands_only(size: tuple[int, int]) -> None:
+    assert choose_plan(*size, COMPACT, GIB, parallel=2).way == "whole"
+    assert choose_plan(*size, RRDB, GIB, parallel=2).way == "bands"
+
+
+def test_a_network_that_cannot_be_streamed_has_no_bands() -> None:
+    assert choose_plan(448, 640, replace(COMPACT, bands=None), 4 * GIB, parallel=2).way == "tiles"
