@@ -26,20 +26,6 @@ def to_rgb(colour: Rows) -> Rows:
     return np.ascontiguousarray(colour)
 
 
-def to_grey(rgb: Rows) -> Rows:
-    """Luma of RGB as (n, width, 1), rounded to nearest: 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), in
-    16-bit fixed point.
-
-    The weights are those of OpenCV's RGB2GRAY, which the reference implementation applies to grey images.
-    """
-    weighted = rgb[..., 0].astype(np.uint32) * 19595
-    weighted += rgb[..., 1].astype(np.uint32) * 38470
-    weighted += rgb[..., 2].astype(np.uint32) * 7471
-    weighted += 1 << 15
-    weighted >>= 16
-    return weighted.astype(rgb.dtype)[..., np.newaxis]
-
-
 def over_white(rows: Rows) -> Rows:
     """Colour of rows with straight alpha laid over white, rounded to nearest."""
     colour, alpha = split_alpha(rows)

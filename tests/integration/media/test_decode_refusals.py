@@ -62,7 +62,7 @@ async def test_an_empty_body_is_said_to_be_empty(decode: Callable[..., Any]) -> 
     [
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
-        (b"\0\0\0\x18ftypheic" + bytes(16), "HEIF"),
+        (b"\0\0\0\x18ftypisom" + bytes(16), "video"),
         (b"8BPS\0\1", "Photoshop"),
     ],
 )
@@ -172,3 +172,15 @@ async def test_messages_carry_no_control_characters(decode: Callable[..., Any]) 
         with pytest.raises(DomainError) as caught:
             await decode(data)
         assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+async def test_what_libjpeg_only_warns_of_is_damage(
+    decode: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    data = bytearray(noise("JPEG", **options))
+    assert (await decode(bytes(data)))[1].shape == (90, 120, 3)
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(40)
+    with pytest.raises(DamagedImage):
+        await decode(bytes(data))

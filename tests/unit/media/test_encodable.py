@@ -8,7 +8,9 @@ from upscaled_server.errors import InvalidField, LimitExceeded
 from upscaled_server.media.encode import EncodeOptions, check_encodable
 
 
-@pytest.mark.parametrize(("name", "limit"), [("JPEG", 65500), ("WEBP", 16383), ("PNG", 2**31 - 1)])
+@pytest.mark.parametrize(
+    ("name", "limit"), [("JPEG", 65500), ("WEBP", 16383), ("PNG", 2**31 - 1), ("AVIF", 32768)]
+)
 def test_each_format_has_its_longest_side(name: str, limit: int) -> None:
     check_encodable(name, limit, 1)
     check_encodable(name, 1, limit)
@@ -37,3 +39,19 @@ def test_jpeg_has_no_transparency() -> None:
     with pytest.raises(InvalidField, match="transparency"):
         check_encodable("JPEG", 1, 1, has_alpha=True)
     check_encodable("JPEG", 1, 1, has_alpha=True, options=EncodeOptions(flatten_alpha=True))
+
+
+def test_avif_ends_where_its_readers_do() -> None:
+    check_encodable("AVIF", 16384, 16384)
+    with pytest.raises(LimitExceeded, match="readers of AVIF") as caught:
+        check_encodable("AVIF", 16385, 16384)
+    assert caught.value.numbers["unit"] == "megapixels"
+    with pytest.raises(InvalidField, match="lossy"):
+        check_encodable("AVIF", 1, 1, options=EncodeOptions(lossless=True))
+
+
+def test_tiff_ends_at_four_gibibytes() -> None:
+    check_encodable("TIFF", 20_000, 20_000, has_alpha=True, bits=16)
+    with pytest.raises(LimitExceeded, match="4 GiB") as caught:
+        check_encodable("TIFF", 40_000, 40_000)
+    assert caught.value.numbers["actual"] == 40_000 * 40_000 * 3 >> 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,9 @@ def test_metadata_is_written_upright(encode: Any, picture: Any) -> None:
 
 
 def test_metadata_that_does_not_fit_a_segment_is_left_out(encode: Any, picture: Any) -> None:
-    metadata = Metadata(exif=b"II*\0\x08\0\0\0" + bytes(70_000), xmp=b" " * 70_000)
+    kept = b"\x01" * 70_000
+    exif = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x010F, 7, len(kept), 26) + bytes(4) + kept
+    metadata = Metadata(exif=exif, xmp=b" " * 70_000)
     image = Image.open(io.BytesIO(encode("JPEG", picture(9, 9), metadata=metadata)))
     assert "exif" not in image.info
     assert "xmp" not in image.info

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 
 from upscaled_server.media.encode import EncodeOptions, filters, open_encoder, png
 from upscaled_server.media.info import Metadata
@@ -207,3 +207,17 @@ def test_a_strip_that_fails_leaves_no_end_to_wait_for(picture: Any, monkeypatch:
             strip.result(10)
         with pytest.raises(CancelledError):
             end.result(10)
+
+
+def test_a_drawing_is_hardly_larger_than_pillow_makes_it(encode: Any) -> None:
+    drawing = Image.new("RGB", (900, 700), (240, 240, 230))
+    pen = ImageDraw.Draw(drawing)
+    for index in range(40):
+        left, top = index * 53 % 800, index * 97 % 600
+        pen.ellipse((left, top, left + 90, top + 70), (index * 6, 255 - index * 5, 90), (0, 0, 0), 3)
+    pixels = np.asarray(drawing)
+    theirs = io.BytesIO()
+    drawing.save(theirs, "PNG")
+    data = encode("PNG", pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    assert len(data) < 1.25 * len(theirs.getvalue())

@@ -10,13 +10,17 @@
     sandbox.py    the rights it gives up
     source.py     Pillow behind an explicit list of formats
     structure.py  cheap checks of a file's structure that Pillow leaves out
+    colour.py     a file's profile: to sRGB, or the reason why not
+    littlecms.py  the library that knows profiles
+    deep.py       16-bit colour, which Pillow alone reduces to 8
+    bleed.py      the colour of visible pixels, extended under transparent ones
     pixels.py     each of Pillow's modes to rows of grey or RGB with or without alpha
     refusals.py   what Pillow raises, in the words of our errors
 
 The modules from zygote.py down run in the codec processes only; the others never import Pillow.
 """
 
-from upscaled_server.media.codec.host import CodecHost, DecodedImage
+from upscaled_server.media.codec.host import CodecHost, Converter, DecodedImage
 from upscaled_server.media.codec.limits import CodecSettings, DecodeLimits
 
-__all__ = ["CodecHost", "CodecSettings", "DecodeLimits", "DecodedImage"]
+__all__ = ["CodecHost", "CodecSettings", "Converter", "DecodeLimits", "DecodedImage"]

@@ -31,7 +31,7 @@ class RowChannel:
     def __init__(self, sock: socket.socket, patience_seconds: float) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._patience = patience_seconds
+        self._patience = self._full_patience = patience_seconds
         self._loop = asyncio.get_running_loop()
         self._unread = 0  # bytes of the current ROWS frame that have not been received
 
@@ -68,6 +68,27 @@ class RowChannel:
             at += got
             self._unread -= got
         return rows
+
+    async def converted(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What a converting child makes of `rows`: an array of the same shape. Patience begins anew."""
+        self._patience = self._full_patience
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._loop.sock_sendall(self._sock, wire.frame(wire.ROWS, len(data)))
+                await self._loop.sock_sendall(self._sock, data)
+        except TimeoutError as error:
+            raise TooSlowError from error
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise ChildEndedError from error
+        out = np.empty_like(rows, order="C")
+        view = out.reshape(-1).view(np.uint8).data
+        kind, length = await self._frame()
+        if kind != wire.ROWS or length != len(view):
+            raise wire.ProtocolBrokenError(f"expected {len(view)} bytes of rows, got {kind!r} of {length}")
+        while view:
+            view = view[await self._receive_some(view) :]
+        return out
 
     async def end(self) -> None:
         if self._unread:

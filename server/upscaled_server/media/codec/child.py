@@ -1,4 +1,4 @@
-"""A codec child: one image from encoded bytes to rows."""
+"""A codec child: one image from encoded bytes to rows, or the rows of one answer to a profile's space."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from upscaled_server.errors import DomainError, ProcessingFailed
-from upscaled_server.media.codec import pixels, refusals, sandbox, source, wire
+from upscaled_server.errors import DamagedImage, DomainError, ProcessingFailed
+from upscaled_server.media.codec import littlecms, pixels, refusals, sandbox, source, wire
 
 _STRIP_BYTES = 1 << 20
 _MAX_STRIP_ROWS = 512
+_MIN_ALPHA_ROWS = 96
+"""With alpha, each strip is looked at with its surroundings; in lower ones those would be most of it."""
 
 
 def preload() -> None:
@@ -23,8 +25,10 @@ def preload() -> None:
     pixels.preload()
 
 
-def run(encoded: int, rows: int, limits: dict[str, float], parent: int) -> int:
-    """Serves one decode on the descriptors given. Returns the exit status."""
+def run(
+    encoded: int, rows: int, limits: dict[str, float], conversion: wire.Conversion | None, parent: int
+) -> int:
+    """Serves one decode, or one conversion, on the descriptors given. Returns the exit status."""
     _mute()
     sandbox.prefer_as_victim()
     sandbox.confine(
@@ -37,7 +41,10 @@ def run(encoded: int, rows: int, limits: dict[str, float], parent: int) -> int:
         )
         try:
             try:
-                _serve(encoded, sock, limits)
+                if conversion is None:
+                    _decode(encoded, sock, limits)
+                else:
+                    _convert(encoded, sock, conversion, int(limits["memory_bytes"]))
             except DomainError as refusal:
                 _send(sock, wire.ERROR, wire.pack_error(refusal))
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
@@ -48,7 +55,7 @@ def run(encoded: int, rows: int, limits: dict[str, float], parent: int) -> int:
     return 0
 
 
-def _serve(encoded: int, sock: socket.socket, limits: dict[str, float]) -> None:
+def _decode(encoded: int, sock: socket.socket, limits: dict[str, float]) -> None:
     memory_bytes = int(limits["memory_bytes"])
     with os.fdopen(encoded, "rb") as file:
         with refusals.translated(memory_bytes):
@@ -62,11 +69,55 @@ def _serve(encoded: int, sock: socket.socket, limits: dict[str, float]) -> None:
     _send(sock, wire.DECODED)
     info = image.header.info
     strip_rows = max(1, min(_MAX_STRIP_ROWS, _STRIP_BYTES // info.row_bytes))
+    if info.has_alpha:
+        strip_rows = max(strip_rows, _MIN_ALPHA_ROWS)
     for top in range(0, info.height, strip_rows):
         with refusals.out_of_memory(memory_bytes):
             strip = image.rows(top, min(top + strip_rows, info.height))
         _send(sock, wire.ROWS, strip.reshape(-1).view(np.uint8).data)
     _send(sock, wire.END)
+
+
+def _convert(encoded: int, sock: socket.socket, conversion: wire.Conversion, memory_bytes: int) -> None:
+    """sRGB rows to the space of a profile, strip by strip, until the server closes."""
+    with os.fdopen(encoded, "rb") as file:
+        profile = file.read()
+    dtype = np.dtype(np.uint8 if conversion.bits == 8 else np.uint16)
+    row_shape = (conversion.width, conversion.channels + conversion.has_alpha)
+    try:
+        convert = littlecms.from_srgb(
+            profile,
+            b"GRAY" if conversion.channels == 1 else b"RGB ",
+            bits=conversion.bits,
+            has_alpha=conversion.has_alpha,
+        )
+    except littlecms.UnusableProfileError as error:
+        raise DamagedImage(f"the colour profile is unusable: {error}") from error
+    _send(sock, wire.DECODED)
+    while (length := _frame_length(sock)) is not None:
+        with refusals.out_of_memory(memory_bytes):
+            buffer = bytearray(length)
+            _receive(sock, memoryview(buffer))
+            converted = convert(np.frombuffer(buffer, dtype).reshape(-1, *row_shape))
+        _send(sock, wire.ROWS, converted.reshape(-1).view(np.uint8).data)
+
+
+def _frame_length(sock: socket.socket) -> int | None:
+    """Of the next ROWS frame; None where the server has closed instead."""
+    head = bytearray(wire.FRAME.size)
+    if not _receive(sock, memoryview(head)):
+        return None
+    return int(wire.FRAME.unpack(head)[1])
+
+
+def _receive(sock: socket.socket, view: memoryview) -> bool:
+    """Fills `view`. False if the other end has closed."""
+    while view:
+        got = sock.recv_into(view)
+        if not got:
+            return False
+        view = view[got:]
+    return True
 
 
 def _send(sock: socket.socket, kind: bytes, payload: bytes | memoryview = b"") -> None:

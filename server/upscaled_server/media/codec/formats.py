@@ -10,6 +10,7 @@ from upscaled_server.errors import NotAnImage, UnsupportedImage
 
 HEAD_BYTES = 64
 ACCEPTED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Images that are often sent and not accepted, so that the refusal can say what they are.
@@ -33,6 +34,16 @@ _REFUSED = (
 )
 
 
+def preload() -> None:
+    """HEIF is read where the extra package for it is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    # One thread: a child's processor time and stacks are bounded. No thumbnails: nobody asks for them.
+    pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+
+
 def recognise(head: bytes) -> str:
     """The format of a file that begins with `head`. Raises NotAnImage or UnsupportedImage."""
     if not head:
@@ -42,7 +53,10 @@ def recognise(head: bytes) -> str:
         return name
     accepted = "accepted are " + ", ".join(ACCEPTED)
     if head[4:8] == b"ftyp":
-        raise UnsupportedImage(f"this is a HEIF image or a video, which is not accepted; {accepted}")
+        what = "a HEIF image, which this server cannot read (its heif extra is not installed)"
+        if not _brands(head) & _HEIF_BRANDS:
+            what = "a video or an unknown kind of HEIF, which is not accepted"
+        raise UnsupportedImage(f"this is {what}; {accepted}")
     for start, what in _REFUSED:
         if head.startswith(start):
             raise UnsupportedImage(f"this is {what}, which is not accepted; {accepted}")
@@ -64,16 +78,19 @@ def _accepted(head: bytes) -> str | None:
         return "GIF"
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "PPM"
-    if head[4:8] == b"ftyp" and _is_avif(head) and "AVIF" in Image.OPEN:
-        return "AVIF"
+    if head[4:8] == b"ftyp":
+        brands = _brands(head)
+        if brands & {b"avif", b"avis"} and "AVIF" in Image.OPEN:
+            return "AVIF"
+        if brands & _HEIF_BRANDS and "HEIF" in Image.OPEN:
+            return "HEIF"
     return None
 
 
-def _is_avif(head: bytes) -> bool:
-    """The major brand or one of the compatible ones that fit in the head."""
+def _brands(head: bytes) -> set[bytes]:
+    """The major brand and those of the compatible ones that fit in the head."""
     end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, end, 4))]
-    return b"avif" in brands or b"avis" in brands
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
 def declared_size(name: str, head: bytes) -> tuple[int, int] | None:
@@ -97,7 +114,7 @@ def extra_bytes_per_pixel(name: str, image: Image.Image, orientation: int) -> in
     """What decoding needs beyond the pixels Pillow keeps, measured and rounded up."""
     if name == "WEBP":
         return 12  # two canvases and the frame as bytes
-    if name == "AVIF":
+    if name in ("AVIF", "HEIF"):
         return 14  # planes of up to 16 bits, RGBA, and the frame as bytes
     if name == "JPEG" and image.info.get("progressive"):
         return 6  # every coefficient of three planes

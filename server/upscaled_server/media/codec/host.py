@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.errors import Unavailable
+from upscaled_server.media.codec import wire
 from upscaled_server.media.codec.admission import MemoryBudget
 from upscaled_server.media.codec.limits import CodecSettings, DecodeLimits
 from upscaled_server.media.codec.link import ZygoteLink
 from upscaled_server.media.codec.session import Session
 from upscaled_server.media.info import ImageInfo
+
+_PIECE_BYTES = 4 << 20
+"""Of rows that a converter is given at a time."""
+_CONVERTER_BYTES = 512 << 20
+_CONVERTER_SECONDS = 30
+_CONVERTER_SECONDS_PER_PIXEL = 3e-6  # 16 bits take up to 0.5 microseconds
 
 
 class DecodedImage:
@@ -42,6 +49,23 @@ class DecodedImage:
             if self.rows_read == self.info.height:
                 await self._session.channel.end()
         return rows
+
+
+class Converter:
+    """Brings rows of sRGB into the space of a profile, in a child of its own."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def convert(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
+        """New rows of the same shape; alpha is carried over. One call at a time. Raises as `decode` does."""
+        step = max(1, _PIECE_BYTES // max(1, rows[:1].nbytes))
+        async with self._session.explaining():
+            parts = [
+                await self._session.channel.converted(rows[top : top + step])
+                for top in range(0, len(rows), step)
+            ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 class CodecHost:
@@ -115,6 +139,32 @@ class CodecHost:
         """Reads the header only. Raises as `decode` does; damage in the pixels goes unnoticed."""
         async with self._session(data, limits) as session, session.explaining():
             return (await session.header()).info
+
+    @contextlib.asynccontextmanager
+    async def converter(
+        self, profile: bytes, *, width: int, height: int, channels: int, has_alpha: bool, bits: int
+    ) -> AsyncIterator[Converter]:
+        """A way from sRGB rows of this shape to the space of `profile`, which came with an image.
+
+        Does not wait for a turn: its work is bounded by the rows that its caller has. Raises DamagedImage for
+        a profile that cannot be used, else as `decode` does.
+        """
+        limits = DecodeLimits(
+            memory_bytes=_CONVERTER_BYTES,
+            cpu_seconds=_CONVERTER_SECONDS + int(width * height * _CONVERTER_SECONDS_PER_PIXEL),
+        )
+        session = Session(limits, self._turns)
+        self._sessions.add(session)
+        try:
+            await session.spawn(
+                await self._living(), profile, wire.Conversion(width, channels, has_alpha, bits)
+            )
+            async with session.explaining():
+                await session.channel.decoded()
+            yield Converter(session)
+        finally:
+            self._sessions.discard(session)
+            await session.aclose()
 
     @contextlib.asynccontextmanager
     async def _session(

@@ -69,7 +69,11 @@ class ZygoteLink:
         return link
 
     async def spawn(
-        self, encoded_fd: int, rows: socket.socket, limits: dict[str, float]
+        self,
+        encoded_fd: int,
+        rows: socket.socket,
+        limits: dict[str, float],
+        conversion: dict[str, int] | None = None,
     ) -> tuple[int, asyncio.Future[int | None]]:
         """Asks for a child. Returns its number and the future of its wait status (`LOST` if the zygote dies).
 
@@ -79,7 +83,7 @@ class ZygoteLink:
         child = self._next_id
         ended = self._loop.create_future()
         self._ended[child] = ended
-        request = json.dumps({"spawn": child, "limits": limits}).encode()
+        request = json.dumps({"spawn": child, "limits": limits, "conversion": conversion}).encode()
         try:
             await self._send(request, [encoded_fd, rows.fileno()])
         except BaseException:

@@ -7,19 +7,18 @@ A strip is cropped from the image, converted and turned, so that no second copy 
     P, PA                      RGB 8, or grey if its palette is; with any transparency, alpha too
     RGB, RGBX, YCbCr, HSV      RGB 8; RGB with a transparent colour, RGBA
     RGBA, RGBa                 RGBA 8, straight alpha
-    CMYK                       RGB 8 in sRGB, through the file's profile if it has a usable one
+    CMYK                       RGB 8; in sRGB, through the file's profile if it has a usable one
     LAB                        RGB 8 in sRGB
     I;16, I;16B, I;16L, I;16N  grey 16; with a transparent value, grey and alpha
     I                          grey 16 from PNM and PNG, where it holds 0..65535; else refused
     F                          refused: nothing says what range its values have
 
-Pillow decodes 16-bit colour to 8 bits; `bits` tells what the rows hold.
+16-bit RGB(A) and 16-bit grey with alpha come through `deep.py`, with all their bits.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,10 +26,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from upscaled_server.errors import DamagedImage, UnsupportedImage
-from upscaled_server.media.codec import turning
+from upscaled_server.media.codec import deep, littlecms, turning
 
 Rows = NDArray[np.uint8] | NDArray[np.uint16]
-_Convert = Callable[[Image.Image], Rows]
+_Convert = Callable[..., Rows]
+"""The strips of each reading of the file (one, or for some two) to rows."""
 
 _VIA_RGB = ("RGBX", "YCbCr", "HSV")
 _GREY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -38,7 +38,9 @@ _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;1
 
 
 def preload() -> None:
-    ImageCms.createProfile("sRGB")
+    deep.preload()
+    ImageCms.createProfile("LAB")
+    littlecms.load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,12 @@ class PixelPlan:
     channels: int
     has_alpha: bool
     bits: int
-    keeps_colour_space: bool
+    colour_space: bytes
+    """What the rows hold, as a profile would name it; b"" if that has been settled as sRGB."""
     convert: _Convert
+    readings: tuple[deep.Retune, ...] = ()
+    """How the file is tuned for each of its readings; none where it is read once, as it is."""
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,22 +66,33 @@ class PixelPlan:
 
     @property
     def stored_bytes_per_pixel(self) -> int:
-        return _STORED_BYTES.get(self.mode, 4)
+        return _STORED_BYTES.get(self.mode, 4) * max(1, len(self.readings))
 
     def check(self, image: Image.Image) -> None:
         """Raises DamagedImage if loading brought something else than the header had promised."""
         if image.size != self.raw_size or image.mode != self.mode:
             raise DamagedImage("the pixels do not agree with the header")
 
-    def rows(self, image: Image.Image, top: int, bottom: int) -> Rows:
-        """Rows [top, bottom) after orientation: (bottom - top, width, channels + has_alpha), C-contiguous."""
-        strip = image.crop(turning.box(self.raw_size, self.orientation, top, bottom))
-        return np.ascontiguousarray(turning.turn(self.convert(strip), self.orientation))
+    def rows(self, images: Sequence[Image.Image], top: int, bottom: int) -> Rows:
+        """Rows [top, bottom) after orientation: (bottom - top, width, channels + has_alpha), C-contiguous.
+
+        `images` are the loaded ones, one for each reading.
+        """
+        box = turning.box(self.raw_size, self.orientation, top, bottom)
+        rows = self.convert(*(image.crop(box) for image in images))
+        return np.ascontiguousarray(turning.turn(rows, self.orientation))
 
 
 def plan(image: Image.Image, orientation: int) -> PixelPlan:
     """Raises UnsupportedImage for modes that have no defined meaning as a picture."""
-    channels, has_alpha, bits, convert = _shape(image)
+    found = deep.plan(image)
+    remarks: list[str] = []
+    if found is not None:
+        channels, has_alpha, bits, convert = found.channels, found.has_alpha, 16, found.combine
+    else:
+        channels, has_alpha, bits, convert = _shape(image, remarks)
+        if deep.is_reduced(image):
+            remarks.append("16-bit values of this variant are decoded with 8 bits")
     return PixelPlan(
         mode=image.mode,
         raw_size=image.size,
@@ -83,12 +100,14 @@ def plan(image: Image.Image, orientation: int) -> PixelPlan:
         channels=channels,
         has_alpha=has_alpha,
         bits=bits,
-        keeps_colour_space=image.mode not in ("CMYK", "LAB"),
+        colour_space=b"" if image.mode in ("CMYK", "LAB") else {1: b"GRAY", 3: b"RGB "}[channels],
         convert=convert,
+        readings=found.readings if found is not None else (),
+        remarks=tuple(remarks),
     )
 
 
-def _shape(image: Image.Image) -> tuple[int, bool, int, _Convert]:
+def _shape(image: Image.Image, remarks: list[str]) -> tuple[int, bool, int, _Convert]:
     mode = image.mode
     key = image.info.get("transparency")
     if mode in ("1", "L"):
@@ -104,14 +123,14 @@ def _shape(image: Image.Image) -> tuple[int, bool, int, _Convert]:
         return 3, has_alpha, 8, _to("RGBA" if has_alpha else "RGB")
     if mode == "RGB":
         if isinstance(key, tuple) and len(key) == 3:
-            return 3, True, 8, _keyed(_to("RGB"), _rgb_key(image, key), 255)
+            return 3, True, 8, _keyed(_to("RGB"), _rgb_key(key), 255)
         return 3, False, 8, _to("RGB")
     if mode in _VIA_RGB:
         return 3, False, 8, _to("RGB")
     if mode in ("RGBA", "RGBa"):
         return 3, True, 8, _to("RGBA")
     if mode == "CMYK":
-        return 3, False, 8, _through_profile(image) or _to("RGB")
+        return 3, False, 8, _cmyk(image, remarks)
     if mode == "LAB":
         return 3, False, 8, _lab()
     if mode in _GREY_16 or (mode == "I" and image.format in ("PPM", "PNG")):
@@ -175,10 +194,7 @@ def _grey_key(image: Image.Image, key: int) -> tuple[int]:
     return (min(key, 255) if depth is None else min(key, 2**depth - 1) * 255 // (2**depth - 1),)
 
 
-def _rgb_key(image: Image.Image, key: tuple[int, int, int]) -> tuple[int, ...]:
-    """Of 16-bit colour Pillow keeps the high bytes; colours that agree in those become transparent too."""
-    if _raw_mode(image) == "RGB;16B":
-        return tuple(part >> 8 for part in key)
+def _rgb_key(key: tuple[int, int, int]) -> tuple[int, ...]:
     return tuple(part & 0xFF for part in key)
 
 
@@ -190,24 +206,32 @@ def _raw_mode(image: Image.Image) -> str:
     return args if isinstance(args, str) else str(args[0]) if args else ""
 
 
-def _through_profile(image: Image.Image) -> _Convert | None:
-    """CMYK to sRGB through the file's own profile; None if there is none that littlecms takes."""
+def _cmyk(image: Image.Image, remarks: list[str]) -> _Convert:
+    """CMYK to sRGB through the file's own profile; as light that inks leave where there is no usable one."""
     profile = image.info.get("icc_profile")
     if not profile:
-        return None
+        remarks.append("CMYK without a profile: colours are approximate")
+        return _to("RGB")
     try:
-        return _transform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), "CMYK")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return None
+        transform = littlecms.to_srgb(profile, b"CMYK", bits=8, has_alpha=False)
+    except littlecms.UnusableProfileError as error:
+        remarks.append(f"the colour profile was ignored: {error}; CMYK colours are approximate")
+        return _to("RGB")
+    if transform is None:
+        return _to("RGB")
+    through = transform
+
+    def convert(strip: Image.Image) -> Rows:
+        return through(np.asarray(strip))
+
+    return convert
 
 
 def _lab() -> _Convert:
-    return _transform(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")), "LAB")
-
-
-def _transform(profile: ImageCms.ImageCmsProfile, mode: str) -> _Convert:
+    """CIE L*a*b* with the white point D50, as TIFF has it, to sRGB."""
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    transform = ImageCms.buildTransform(profile, srgb, mode, "RGB")
+    transform = ImageCms.buildTransform(lab, srgb, "LAB", "RGB")
 
     def convert(strip: Image.Image) -> Rows:
         return np.asarray(transform.apply(strip))

@@ -63,15 +63,28 @@ class Session:
         """Keeps `share` until the child has ended."""
         self._share = share
 
-    async def spawn(self, link: ZygoteLink, data: bytes | bytearray | memoryview) -> None:
-        """Hands `data` to a new child. The only copy made of it is freed by the child once it has decoded."""
+    async def spawn(
+        self,
+        link: ZygoteLink,
+        data: bytes | bytearray | memoryview,
+        conversion: wire.Conversion | None = None,
+    ) -> None:
+        """Hands `data` (an image, or the profile of a conversion) to a new child.
+
+        The only copy made of it is freed by the child once it has decoded.
+        """
         encoded = await _memfd(data)
         try:
             ours, theirs = socket.socketpair()
             self._channel = RowChannel(ours, self._limits.wall_seconds)
             with theirs:
                 self._link = link
-                self._child, self._ended = await link.spawn(encoded, theirs, dataclasses.asdict(self._limits))
+                self._child, self._ended = await link.spawn(
+                    encoded,
+                    theirs,
+                    dataclasses.asdict(self._limits),
+                    None if conversion is None else dataclasses.asdict(conversion),
+                )
         finally:
             os.close(encoded)
 

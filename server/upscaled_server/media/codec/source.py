@@ -3,14 +3,16 @@ loaded."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import warnings
 from typing import IO
 
+import numpy as np
 from PIL import AvifImagePlugin, Image, ImageFile
 
 from upscaled_server.errors import LimitExceeded, UnsupportedImage
-from upscaled_server.media.codec import beside, formats, pixels, structure
+from upscaled_server.media.codec import beside, bleed, colour, formats, pixels, structure
 from upscaled_server.media.codec.wire import Header
 from upscaled_server.media.info import ImageInfo
 
@@ -19,6 +21,9 @@ _PROCESS_BYTES = 8 << 20
 
 
 def preload() -> None:
+    colour.preload()
+    formats.preload()
+    structure.preload()
     for name in _PLUGINS:
         importlib.import_module(f"PIL.{name}ImagePlugin")
     # libdav1d would start threads, whose processor time and stacks are not the child's to give.
@@ -29,22 +34,57 @@ def preload() -> None:
 class SourceImage:
     """An image whose header has been read. `load` decodes it; then `rows` may be asked for."""
 
-    def __init__(self, image: Image.Image, header: Header, plan: pixels.PixelPlan) -> None:
+    def __init__(
+        self,
+        image: ImageFile.ImageFile,
+        file: IO[bytes],
+        header: Header,
+        plan: pixels.PixelPlan,
+        to_srgb: colour.Convert | None,
+    ) -> None:
         self.header = header
-        self._image = image
+        self._file = file
+        self._opened: ImageFile.ImageFile | None = image
+        self._loaded: list[Image.Image] = []
         self._plan = plan
+        self._to_srgb = to_srgb
 
     def load(self) -> None:
         """Decodes the pixels and lets go of everything else the decoder held."""
-        image = self._image
-        image.load()
-        # A bare image around the same pixels: the file object keeps canvases and copies of the file alive.
-        self._image = Image.Image._new(image, image.im)
-        self._plan.check(self._image)
+        image, self._opened = self._opened, None
+        if image is None:
+            raise ValueError("loaded already")
+        structure.check_pixels(self.header.info.format, self._file)
+        if not self._plan.readings:
+            self._loaded = [self._bare(image)]
+            return
+        for index, retune in enumerate(self._plan.readings):
+            if index:
+                self._file.seek(0)
+                image = _open(self.header.info.format, self._file)
+            retune(image)
+            self._loaded.append(self._bare(image))
 
     def rows(self, top: int, bottom: int) -> pixels.Rows:
-        """Rows [top, bottom) of the oriented image, C-contiguous."""
-        return self._plan.rows(self._image, top, bottom)
+        """Rows [top, bottom) of the oriented image, in sRGB, C-contiguous.
+
+        Under transparent pixels lies the colour of what is visible around them.
+        """
+        if not self.header.info.has_alpha:
+            rows = self._plan.rows(self._loaded, top, bottom)
+        else:
+            first = max(0, top - bleed.REACH)
+            last = min(self.header.info.height, bottom + bleed.REACH)
+            extended = bleed.extend_colour(self._plan.rows(self._loaded, first, last))
+            rows = np.ascontiguousarray(extended[top - first : bottom - first])
+        return rows if self._to_srgb is None else self._to_srgb(rows)
+
+    def _bare(self, image: ImageFile.ImageFile) -> Image.Image:
+        image.load()
+        # A bare image around the same pixels: the file object keeps canvases and copies of the file alive.
+        bare = Image.Image._new(image, image.im)
+        self._plan.check(bare)
+        return bare
 
 
 def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
@@ -67,6 +107,8 @@ def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
     orientation, orientation_left = beside.orientation(name, image, file)
     plan = pixels.plan(image, orientation_left)
     width, height = plan.size
+    found = beside.metadata(name, image)
+    settled = colour.settle(found.icc, plan.colour_space, bits=plan.bits, has_alpha=plan.has_alpha)
     info = ImageInfo(
         format=name,
         width=width,
@@ -76,12 +118,14 @@ def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
         bits=plan.bits,
         frames=beside.frames(name, image),
         orientation=orientation,
-        metadata=beside.metadata(image, keep_icc=plan.keeps_colour_space),
+        metadata=dataclasses.replace(found, icc=settled.icc),
+        is_converted=settled.icc is not None and settled.to_srgb is not None,
+        remarks=(*plan.remarks, *settled.remarks),
     )
     count = width * height
     holding = count * plan.stored_bytes_per_pixel + _PROCESS_BYTES
     working = holding + count * formats.extra_bytes_per_pixel(name, image, orientation)
-    return SourceImage(image, Header(info, working, holding), plan)
+    return SourceImage(image, file, Header(info, working, holding), plan, settled.to_srgb)
 
 
 def check_pixels(size: tuple[int, int] | None, max_pixels: int) -> None:

@@ -3,24 +3,33 @@
 PNG: the checksum of every critical chunk up to the end chunk. Pillow skips those of the pixel data, and a
 flipped bit there decodes to plausible noise. JPEG: the end marker, and the number of scans: each scan of a
 progressive file walks over all coefficients again, so that a small file of many scans takes minutes
-(libjpeg-turbo's own advice is a cap of 100 or 500).
+(libjpeg-turbo's own advice is a cap of 100 or 500). JPEG pixels: what libjpeg only warns of and then fills
+with grey, such as a flipped bit in entropy-coded data, counts as damage.
 """
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import re
 import zlib
 from typing import IO
 
 from upscaled_server.errors import DamagedImage, LimitExceeded
+from upscaled_server.media.codec.wire import printable
 
 MAX_JPEG_SCANS = 100
 _PNG_START = 8
 # A marker that ends entropy-coded data: not a stuffed zero, a restart, or a fill byte.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+# Beginnings of what libjpeg warns of (jerror.h).
+_DAMAGE = ("Corrupt JPEG data", "Premature end", "Inconsistent progression", "Invalid SOS parameters")
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _STANDALONE = {0x01, _SOI, *range(0xD0, 0xD8)}
+
+
+def preload() -> None:
+    importlib.import_module("simplejpeg")
 
 
 def check(name: str, file: IO[bytes]) -> None:
@@ -32,6 +41,27 @@ def check(name: str, file: IO[bytes]) -> None:
             _check_png(data)
         else:
             _check_jpeg(data)
+
+
+def check_pixels(name: str, file: IO[bytes]) -> None:
+    """Decodes a JPEG roughly, to hear what Pillow keeps from us. Leaves the position of `file` as it is.
+
+    Raises DamagedImage. Needs memory for a 64th of the pixels, and for the coefficients of a progressive
+    file.
+    """
+    if name != "JPEG":
+        return
+    import simplejpeg
+
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            space = "CMYK" if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK") else "GRAY"
+            simplejpeg.decode_jpeg(data, space, fastdct=True, min_factor=8, strict=True)
+        except ValueError as error:
+            said = str(error)
+            if any(part in said for part in _DAMAGE):
+                raise DamagedImage(f"the file is damaged: {printable(said, 200)}") from error
+            # Anything else is beyond this decoder; Pillow, whose own errors count, may still read it.
 
 
 def png_exif(file: IO[bytes]) -> bytes | None:

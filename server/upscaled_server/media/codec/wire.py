@@ -2,12 +2,15 @@
 
 On a child's row socket (stream): frames of one kind byte, a 4-byte little-endian length, and the payload.
 
-    child   HEADER   u32 length of JSON, JSON, then ICC, EXIF and XMP with the lengths the JSON gives
+    child   HEADER   u32 length of JSON, JSON, then ICC, EXIF, XMP and IPTC with the lengths the JSON gives
     server  one byte GO: memory has been set aside, decode
     child   DECODED  empty: the pixels are in memory, rows follow as fast as they are read
     child   ROWS     whole rows, C-contiguous, native byte order
     child   END      empty
     child   ERROR    JSON, instead of any of the above
+
+A child that converts colours says DECODED once it has made sense of the profile; then each ROWS frame of the
+server is answered by one of the same length, or by ERROR.
 
 On the control socket (sequenced packets): JSON objects; a spawn request carries two descriptors,
 the encoded bytes and the child's end of the row socket.
@@ -36,8 +39,10 @@ MAX_CONTROL_BYTES = 4096
 MAX_ERROR_BYTES = 4096
 MAX_METADATA_BYTES = 8 << 20
 """Of one ICC profile, EXIF block or XMP packet. A larger one is left out."""
-MAX_HEADER_BYTES = 3 * MAX_METADATA_BYTES + 4096
+MAX_HEADER_BYTES = 4 * MAX_METADATA_BYTES + 4096
 MAX_SIDE = 2**31 - 1
+MAX_REMARKS = 8
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF")
 
 T = TypeVar("T")
 
@@ -67,13 +72,23 @@ class Header:
     """Estimated memory once decoded, while rows are streamed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a child that converts colours is given besides the profile: the shape of the rows."""
+
+    width: int
+    channels: int
+    has_alpha: bool
+    bits: int
+
+
 def frame(kind: bytes, length: int) -> bytes:
     return FRAME.pack(kind, length)
 
 
 def pack_header(header: Header) -> bytes:
     info, meta = header.info, header.info.metadata
-    blobs = [meta.icc, meta.exif, meta.xmp]
+    blobs = [meta.icc, meta.exif, meta.xmp, meta.iptc]
     text = json.dumps(
         {
             "format": info.format,
@@ -85,6 +100,8 @@ def pack_header(header: Header) -> bytes:
             "frames": info.frames,
             "orientation": info.orientation,
             "dpi": meta.dpi,
+            "is_converted": info.is_converted,
+            "remarks": info.remarks[:MAX_REMARKS],
             "blobs": [None if blob is None else len(blob) for blob in blobs],
             "working_bytes": header.working_bytes,
             "holding_bytes": header.holding_bytes,
@@ -98,9 +115,9 @@ def unpack_header(payload: bytes) -> Header:
     try:
         (length,) = struct.unpack_from("<I", payload)
         said = json.loads(payload[4 : 4 + length])
-        icc, exif, xmp = _blobs(payload[4 + length :], said["blobs"])
+        icc, exif, xmp, iptc = _blobs(payload[4 + length :], said["blobs"])
         info = ImageInfo(
-            format=_one_of(said["format"], ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")),
+            format=_one_of(said["format"], FORMATS),
             width=_whole(said["width"], 1, MAX_SIDE),
             height=_whole(said["height"], 1, MAX_SIDE),
             channels=_one_of(said["channels"], (1, 3)),
@@ -108,7 +125,9 @@ def unpack_header(payload: bytes) -> Header:
             bits=_one_of(said["bits"], (8, 16)),
             frames=_whole(said["frames"], 1, MAX_SIDE),
             orientation=_whole(said["orientation"], 1, 8),
-            metadata=Metadata(icc=icc, exif=exif, xmp=xmp, dpi=_dpi(said["dpi"])),
+            metadata=Metadata(icc=icc, exif=exif, xmp=xmp, iptc=iptc, dpi=_dpi(said["dpi"])),
+            is_converted=_one_of(said["is_converted"], (False, True)),
+            remarks=tuple(printable(remark) for remark in said["remarks"][:MAX_REMARKS]),
         )
         return Header(
             info, _whole(said["working_bytes"], 0, 1 << 50), _whole(said["holding_bytes"], 0, 1 << 50)
@@ -183,6 +202,6 @@ def _blobs(payload: bytes, lengths: list[int | None]) -> list[bytes | None]:
             continue
         blobs.append(payload[at : at + _whole(length, 0, MAX_METADATA_BYTES)])
         at += length
-    if len(blobs) != 3 or at != len(payload):
+    if len(blobs) != 4 or at != len(payload):
         raise ValueError("metadata lengths do not add up")
     return blobs

@@ -69,8 +69,10 @@ class Zygote:
     def _spawn(self, request: dict[str, object], descriptors: list[int]) -> None:
         number = request["spawn"]
         limits = request["limits"]
+        said = request.get("conversion")
         if not isinstance(number, int) or not isinstance(limits, dict):
             raise ValueError("malformed request")
+        conversion = wire.Conversion(**said) if isinstance(said, dict) else None
         encoded, rows = descriptors
         try:
             parent = os.getpid()
@@ -79,13 +81,20 @@ class Zygote:
             self._say({"ended": number, "status": wire.EXIT_OUR_FAULT << 8})
         else:
             if pid == 0:
-                self._become_child(encoded, rows, limits, parent)
+                self._become_child(encoded, rows, limits, conversion, parent)
             self._children[pid] = number
         finally:
             os.close(encoded)
             os.close(rows)
 
-    def _become_child(self, encoded: int, rows: int, limits: dict[str, float], parent: int) -> NoReturn:
+    def _become_child(
+        self,
+        encoded: int,
+        rows: int,
+        limits: dict[str, float],
+        conversion: wire.Conversion | None,
+        parent: int,
+    ) -> NoReturn:
         """Never returns, and never runs the `finally` of the parent's frames."""
         try:
             signal.set_wakeup_fd(-1)
@@ -93,7 +102,7 @@ class Zygote:
             self._control.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            status = child.run(encoded, rows, limits, parent)
+            status = child.run(encoded, rows, limits, conversion, parent)
         except BaseException:
             sys.excepthook(*sys.exc_info())
             status = wire.EXIT_OUR_FAULT

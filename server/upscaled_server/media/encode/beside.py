@@ -1,62 +1,69 @@
-"""Metadata made to fit a new file: upright, and with a profile that suits the pixels."""
+"""Metadata made to fit a new file: its size, upright, and with a profile that suits the pixels."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import struct
 
+from upscaled_server.media.encode import exif, xmp
 from upscaled_server.media.info import Metadata
 
-_ORIENTATION = 0x0112
-_SHORT = 3
+JPEG_SEGMENT_BYTES = 65533
+_EXIF_PREFIX_BYTES, _XMP_PREFIX_BYTES = 6, 29
 _COLOUR_SPACE = {1: b"GRAY", 3: b"RGB "}
-# tiff:Orientation as an attribute and as an element (XMP specification, part 2).
-_XMP_ORIENTATION = (
-    re.compile(rb"(\btiff:Orientation\s*=\s*[\"'])\s*\d+\s*([\"'])"),
-    re.compile(rb"(<tiff:Orientation>)\s*\d+\s*(</tiff:Orientation>)"),
-)
+_IPTC_RESOURCE = 0x0404
+_PHOTOSHOP = b"Photoshop 3.0\0"
+# Where each format has no place of its own; EXIF has a resolution too, which goes where EXIF goes.
+_NO_IPTC = ("WEBP", "AVIF")
 
 
-def fitting(metadata: Metadata, channels: int) -> Metadata:
-    """`metadata` for an upright image of `channels` colour channels."""
+def fitting(metadata: Metadata, channels: int, width: int, height: int) -> Metadata:
+    """`metadata` for an upright image of this size with `channels` colour channels."""
     return dataclasses.replace(
         metadata,
         icc=metadata.icc if _suits(metadata.icc, channels) else None,
-        exif=None if metadata.exif is None else upright_exif(metadata.exif),
-        xmp=None if metadata.xmp is None else upright_xmp(metadata.xmp),
+        exif=None if metadata.exif is None else exif.fitted(metadata.exif, width, height),
+        xmp=None if metadata.xmp is None else xmp.fitted(metadata.xmp, width, height),
     )
 
 
-def upright_exif(exif: bytes) -> bytes | None:
-    """The same EXIF (a TIFF structure) with the orientation set to 1; None if its first directory is
-    unreadable.
-
-    The value is changed in place, so that nothing else can get lost on the way.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return None
-    patched = bytearray(exif)
-    try:
-        (directory,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, directory)
-        for entry in range(entries):
-            at = directory + 2 + 12 * entry
-            tag, kind, count = struct.unpack_from(order + "HHI", exif, at)
-            if tag == _ORIENTATION:
-                if kind != _SHORT or count != 1:
-                    return None
-                struct.pack_into(order + "HH", patched, at + 8, 1, 0)
-    except struct.error:
-        return None
-    return bytes(patched)
+def without_position(metadata: Metadata) -> Metadata:
+    """Without GPS. EXIF or XMP that cannot be searched is left out."""
+    return dataclasses.replace(
+        metadata,
+        exif=None if metadata.exif is None else exif.without_position(metadata.exif),
+        xmp=None if metadata.xmp is None else xmp.without_position(metadata.xmp),
+    )
 
 
-def upright_xmp(xmp: bytes) -> bytes:
-    for pattern in _XMP_ORIENTATION:
-        xmp = pattern.sub(rb"\g<1>1\g<2>", xmp)
-    return xmp
+def lost(metadata: Metadata, format: str) -> tuple[str, ...]:
+    """What of `metadata` a file of `format` has no place for, in words for the caller."""
+    remarks = []
+    if metadata.iptc is not None and format in _NO_IPTC:
+        remarks.append(f"{format} has no place for IPTC: it was left out")
+    if format == "JPEG":
+        for name, part, prefix in (
+            ("EXIF", metadata.exif, _EXIF_PREFIX_BYTES),
+            ("XMP", metadata.xmp, _XMP_PREFIX_BYTES),
+            ("IPTC", None if metadata.iptc is None else photoshop(metadata.iptc), 0),
+        ):
+            if part is not None and len(part) + prefix > JPEG_SEGMENT_BYTES:
+                remarks.append(f"{name} is too large for JPEG: it was left out")
+    return tuple(remarks)
+
+
+def photoshop(iptc: bytes) -> bytes:
+    """IPTC-IIM as the one Photoshop image resource of a JPEG segment (Adobe Photoshop file formats)."""
+    resource = b"8BIM" + struct.pack(">HHI", _IPTC_RESOURCE, 0, len(iptc)) + iptc
+    return _PHOTOSHOP + resource + b"\0" * (len(iptc) % 2)
+
+
+def fits_jpeg_exif(metadata: Metadata) -> bool:
+    return metadata.exif is not None and len(metadata.exif) + _EXIF_PREFIX_BYTES <= JPEG_SEGMENT_BYTES
+
+
+def fits_jpeg_xmp(metadata: Metadata) -> bool:
+    return metadata.xmp is not None and len(metadata.xmp) + _XMP_PREFIX_BYTES <= JPEG_SEGMENT_BYTES
 
 
 def _suits(icc: bytes | None, channels: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
@@ -54,23 +55,36 @@ def open_encoder(
     metadata: Metadata,
     executor: Executor,
 ) -> Encoder:
-    """An encoder for one image. JPEG and WebP have 8 bits: rows of 16 are rounded.
+    """An encoder for one image. JPEG, WebP and AVIF have 8 bits here: rows of 16 are rounded.
 
-    `metadata` is written where the format has a place for it, with the orientation set to upright; a
+    `metadata` is written where the format has a place for it, made to fit (see `beside.py`); a
     profile whose colour space is not that of the rows is left out. Raises as `check_encodable` does.
     """
-    check_encodable(format, width, height, has_alpha=has_alpha, options=options)
+    check_encodable(format, width, height, channels=channels, has_alpha=has_alpha, bits=bits, options=options)
     if channels not in (1, 3) or bits not in (8, 16) or width < 1 or height < 1:
         raise ValueError(f"cannot encode {width}x{height}, {channels} channels of {bits} bits")
-    # Loaded here, not above: the base install of the server may be asked for one format only.
+    make = _encoder_class(format, options)
+    return make(width, height, channels, has_alpha, bits, options, metadata, executor)
+
+
+def _encoder_class(format: str, options: EncodeOptions) -> Callable[..., Encoder]:
+    """Loaded here, not above: a caller may want one format only."""
     if format == "PNG":
         from upscaled_server.media.encode.png import PngEncoder
 
-        return PngEncoder(width, height, channels, has_alpha, bits, options, metadata, executor)
+        return PngEncoder
     if format == "JPEG":
-        from upscaled_server.media.encode.jpeg import JpegEncoder
+        from upscaled_server.media.encode.jpeg import JpegEncoder, ProgressiveJpegEncoder
 
-        return JpegEncoder(width, height, channels, has_alpha, bits, options, metadata, executor)
+        return ProgressiveJpegEncoder if options.progressive else JpegEncoder
+    if format == "TIFF":
+        from upscaled_server.media.encode.tiff import TiffEncoder
+
+        return TiffEncoder
+    if format == "AVIF":
+        from upscaled_server.media.encode.avif import AvifEncoder
+
+        return AvifEncoder
     from upscaled_server.media.encode.webp import WebpEncoder
 
-    return WebpEncoder(width, height, channels, has_alpha, bits, options, metadata, executor)
+    return WebpEncoder

@@ -6,8 +6,8 @@ same tables and the same restart interval, and what lies between their headers a
 one file, with a restart marker between two strips. The pixels are those that libjpeg would make of the whole
 image.
 
-Progressive files and optimised Huffman tables need the statistics of the whole image, so they cannot be
-streamed.
+Progressive files send the whole image coarse first, so they cannot be streamed: `ProgressiveJpegEncoder`
+keeps the rows until the last has come.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from upscaled_server.media.encode import beside
+from upscaled_server.media.encode.buffered import BufferedEncoder
 from upscaled_server.media.encode.options import EncodeOptions
 from upscaled_server.media.encode.strips import Rows, StripCutter, to_8_bits
 from upscaled_server.media.info import Metadata
 
 _STRIP_BYTES = 1 << 20
 _MAX_INTERVAL = 65535  # MCUs, the range of the DRI segment
-_MAX_SEGMENT_BYTES = 65533
-_XMP_PREFIX_BYTES = 29
 _SOF0, _SOS = 0xC0, 0xDA
 _RST0 = 0xD0
 _EOI = b"\xff\xd9"
@@ -53,7 +52,7 @@ class JpegEncoder:
         self._height = height
         self._channels = channels
         self._has_alpha = has_alpha
-        self._metadata = beside.fitting(metadata, channels)
+        self._metadata = beside.fitting(metadata, channels, width, height)
         self._executor = executor
         mcu = 16 if channels == 3 and options.subsampling == "4:2:0" else 8
         mcus_per_row = -(-width // mcu)
@@ -109,6 +108,44 @@ class JpegEncoder:
         return buffer.getvalue()
 
 
+class ProgressiveJpegEncoder(BufferedEncoder):
+    """Holds width * height * channels bytes, and libjpeg six more per pixel while it encodes."""
+
+    content_type = "image/jpeg"
+    extension = ".jpg"
+
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        channels: int,
+        has_alpha: bool,
+        bits: int,
+        options: EncodeOptions,
+        metadata: Metadata,
+        executor: Executor,
+    ) -> None:
+        super().__init__(width, height, channels + has_alpha, bits, channels, executor)
+        self._has_alpha = has_alpha
+        self._saving: dict[str, Any] = {
+            "quality": options.quality,
+            "subsampling": options.subsampling if channels == 3 else -1,
+            "optimize": True,
+            "progressive": True,
+            **_extra(beside.fitting(metadata, channels, width, height)),
+        }
+
+    def _laid_out(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return over_white(rows) if self._has_alpha else rows
+
+    def _encode(self) -> bytes:
+        pixels = self._pixels
+        buffer = io.BytesIO()
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        image.save(buffer, "JPEG", **self._saving)
+        return buffer.getvalue()
+
+
 def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Straight alpha over white, in the encoded (not linear) values, as browsers do; the last plane goes."""
     alpha = pixels[:, :, -1:].astype(np.uint16)
@@ -117,14 +154,18 @@ def over_white(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _extra(metadata: Metadata) -> dict[str, Any]:
-    """What fits into JPEG segments. EXIF and XMP of more than one segment are left out."""
+    """What fits into JPEG segments. What needs more than one is left out, but for profiles."""
     extra: dict[str, Any] = {}
     if metadata.icc is not None:
         extra["icc_profile"] = metadata.icc
-    if metadata.exif is not None and len(metadata.exif) + 6 <= _MAX_SEGMENT_BYTES:
-        extra["exif"] = b"Exif\0\0" + metadata.exif
-    if metadata.xmp is not None and len(metadata.xmp) + _XMP_PREFIX_BYTES <= _MAX_SEGMENT_BYTES:
+    if beside.fits_jpeg_exif(metadata):
+        extra["exif"] = b"Exif\0\0" + (metadata.exif or b"")
+    if beside.fits_jpeg_xmp(metadata):
         extra["xmp"] = metadata.xmp
+    if metadata.iptc is not None:
+        segment = beside.photoshop(metadata.iptc)
+        if len(segment) <= beside.JPEG_SEGMENT_BYTES:
+            extra["extra"] = b"\xff\xed" + (len(segment) + 2).to_bytes(2, "big") + segment
     if metadata.dpi is not None:
         extra["dpi"] = tuple(min(max(round(part), 1), 65535) for part in metadata.dpi)
     return extra

@@ -25,6 +25,8 @@ from upscaled_server.media.info import Metadata
 _STRIP_BYTES = 1 << 20
 _FILTER_BYTES = 96 << 10
 """Rows filtered at a time, so that the candidates stay in the cache."""
+_FLAT_SHARE = 0.12
+"""Of its raw size: strips that pack to less are tried in other ways as well."""
 _COLOUR_TYPE = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}
 _ZLIB_HEADER = b"\x78\x01"
 _INCHES_PER_METRE = 1 / 0.0254
@@ -55,7 +57,7 @@ class PngEncoder:
         self._header = struct.pack(
             ">IIBBBBB", width, height, bits, _COLOUR_TYPE[channels, has_alpha], 0, 0, 0
         )
-        self._metadata = beside.fitting(metadata, channels)
+        self._metadata = beside.fitting(metadata, channels, width, height)
         self._compression = options.compression
         self._executor = executor
         self._stride = (channels + has_alpha) * bits // 8
@@ -95,12 +97,30 @@ class PngEncoder:
     def _encode(self, strip: Rows, above: Rows | None, index: int, is_first: bool, is_last: bool) -> bytes:
         """One IDAT chunk. Runs on the executor, several strips at a time."""
         rows = _as_bytes(strip)
-        filtered = _filter(
-            rows, None if above is None else _as_bytes(above)[0], self._stride, self._compression
-        )
+        before = None if above is None else _as_bytes(above)[0]
+        filtered = _filter(rows, before, self._stride, _FILTERS[self._compression])
         body = _deflate(filtered, self._compression, is_last)
+        if self._compression == "default" and len(body) < _FLAT_SHARE * len(filtered):
+            filtered, body = self._flatter(rows, before, filtered, body, is_last)
         self._trailer.add(index, isal_zlib.adler32(filtered), len(filtered))
         return chunk(b"IDAT", _ZLIB_HEADER + body if is_first else body)
+
+    def _flatter(
+        self,
+        rows: NDArray[np.uint8],
+        before: NDArray[np.uint8] | None,
+        filtered: bytes,
+        body: bytes,
+        is_last: bool,
+    ) -> tuple[bytes, bytes]:
+        """Of a strip that hardly has content, the smallest of three: drawings and screenshots repeat
+        themselves, which filters hide and igzip is too hasty to see, and zlib is fast where it finds much."""
+        plain = _filter(rows, before, self._stride, (filters.NONE,))
+        plain_body = _deflate(plain, "default", is_last)
+        if len(plain_body) < len(body):
+            filtered, body = plain, plain_body
+        thorough = _deflate(filtered, "small", is_last)
+        return filtered, min(body, thorough, key=len)
 
 
 class _Trailer:
@@ -161,15 +181,13 @@ def _as_bytes(strip: Rows) -> NDArray[np.uint8]:
 
 
 def _filter(
-    rows: NDArray[np.uint8], above: NDArray[np.uint8] | None, stride: int, compression: Compression
+    rows: NDArray[np.uint8], above: NDArray[np.uint8] | None, stride: int, kinds: tuple[int, ...]
 ) -> bytes:
     step = max(1, _FILTER_BYTES // rows.shape[1])
     pieces = []
     for top in range(0, len(rows), step):
         before = rows[top - 1] if top else above
-        pieces.append(
-            filters.filter_rows(rows[top : top + step], before, stride, _FILTERS[compression]).tobytes()
-        )
+        pieces.append(filters.filter_rows(rows[top : top + step], before, stride, kinds).tobytes())
     return b"".join(pieces)
 
 
@@ -201,4 +219,10 @@ def _ancillary(metadata: Metadata) -> bytes:
         # Keyword, not compressed, no language, no translated keyword; what the XMP specification (part 3)
         # asks for.
         chunks.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    if metadata.iptc is not None:
+        # PNG has no place of its own for IPTC; readers know this form from ImageMagick and ExifTool.
+        digits = metadata.iptc.hex().encode()
+        lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+        text = b"\niptc\n%8d\n%s\n" % (len(metadata.iptc), lines)
+        chunks.append(chunk(b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     return b"".join(chunks)

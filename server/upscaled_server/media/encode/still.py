@@ -28,9 +28,10 @@ class _Here(Executor):
         return future
 
 
-def encode_image(pixels: NDArray[np.generic], format: str, options: EncodeOptions) -> bytes:
-    """The file of (height, width, 1..4 planes) pixels, uint8 or uint16, without metadata. Raises as
-    `open_encoder` does."""
+def encode_image(
+    pixels: NDArray[np.generic], format: str, options: EncodeOptions, metadata: Metadata | None = None
+) -> bytes:
+    """The file of (height, width, 1..4 planes) pixels, uint8 or uint16. Raises as `open_encoder` does."""
     height, width, planes = pixels.shape
     encoder = open_encoder(
         format,
@@ -40,7 +41,7 @@ def encode_image(pixels: NDArray[np.generic], format: str, options: EncodeOption
         has_alpha=planes in (2, 4),
         bits=pixels.dtype.itemsize * 8,
         options=options,
-        metadata=Metadata(),
+        metadata=metadata or Metadata(),
         executor=_Here(),
     )
     parts = [encoder.begin()]

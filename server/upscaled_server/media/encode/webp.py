@@ -4,19 +4,20 @@ has come."""
 from __future__ import annotations
 
 import io
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from upscaled_server.media.encode import beside
+from upscaled_server.media.encode.buffered import BufferedEncoder
 from upscaled_server.media.encode.options import EncodeOptions
-from upscaled_server.media.encode.strips import RowCounter, Rows, to_8_bits
 from upscaled_server.media.info import Metadata
 
 
-class WebpEncoder:
+class WebpEncoder(BufferedEncoder):
     """Holds width * height * (3, or 4 with alpha) bytes, at most 1 GiB (16383 x 16383 with alpha)."""
 
     content_type = "image/webp"
@@ -33,28 +34,14 @@ class WebpEncoder:
         metadata: Metadata,
         executor: Executor,
     ) -> None:
+        super().__init__(width, height, channels + has_alpha, bits, 3 + has_alpha, executor)
         self._channels = channels
-        self._metadata = beside.fitting(metadata, 3)  # libwebp makes RGB of grey
+        self._metadata = beside.fitting(metadata, 3, width, height)  # libwebp makes RGB of grey
         self._options = options
-        self._executor = executor
-        self._counter = RowCounter(width, height, channels + has_alpha, bits)
-        self._pixels = np.empty((height, width, 3 + has_alpha), np.uint8)
 
-    def begin(self) -> bytes:
-        return b""
-
-    def write(self, rows: Rows) -> list[Future[bytes]]:
-        top = self._counter.taken
-        self._counter.take(rows)
-        pixels = to_8_bits(rows)
-        held = self._pixels[top : top + len(rows)]
-        held[:, :, :3] = pixels[:, :, : self._channels]
-        held[:, :, 3:] = pixels[:, :, self._channels :]
-        return []
-
-    def finish(self) -> list[Future[bytes]]:
-        self._counter.finish()
-        return [self._executor.submit(self._encode)]
+    def _laid_out(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        colour, alpha = rows[:, :, : self._channels], rows[:, :, self._channels :]
+        return np.concatenate([np.broadcast_to(colour, (*colour.shape[:2], 3)), alpha], axis=2)
 
     def _encode(self) -> bytes:
         extra: dict[str, Any] = {}
