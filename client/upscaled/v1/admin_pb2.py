@@ -31,7 +31,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from upscaled.v1 import options_pb2 as upscaled_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17upscaled/v1/admin.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19upscaled/v1/options.proto\"\xf4\x02\n\x06\x43\x61ller\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x0e\n\x06weight\x18\x02 \x01(\x01\x12+\n\x0cmax_priority\x18\x03 \x01(\x0e\x32\x15.upscaled.v1.Priority\x12\x16\n\x0emax_concurrent\x18\x04 \x01(\x05\x12\x17\n\x0fmax_queued_jobs\x18\x05 \x01(\x05\x12\x1f\n\x17max_requests_per_second\x18\x06 \x01(\x01\x12\x18\n\x10max_input_pixels\x18\x07 \x01(\x03\x12\x16\n\x0e\x61llowed_models\x18\x08 \x03(\t\x12\x18\n\x10max_stored_bytes\x18\t \x01(\x03\x12\x1c\n\x0fmonthly_credits\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\x12\n\x10_monthly_credits\"\x8b\x02\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x61\x64min\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x13\x43reateCallerRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.CallerB\x04\xe2\x41\x01\x02\"(\n\x10GetCallerRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12ListCallersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListCallersResponse\x12$\n\x07\x63\x61llers\x18\x01 \x03(\x0b\x32\x13.upscaled.v1.Caller\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x13UpdateCallerRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.CallerB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"+\n\x13\x44\x65leteCallerRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x10\x43reateKeyRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"B\n\x11\x43reateKeyResponse\x12\x1d\n\x03key\x18\x01 \x01(\x0b\x32\x10.upscaled.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x0fListKeysRequest\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListKeysResponse\x12\x1e\n\x04keys\x18\x01 \x03(\x0b\x32\x10.upscaled.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x10RotateKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x10RevokeKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x10LoadModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"8\n\x11LoadModelResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\")\n\x12UnloadModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x13UnloadModelResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t2\xfa\t\n\x05\x41\x64min\x12h\n\x0c\x43reateCaller\x12 .upscaled.v1.CreateCallerRequest\x1a\x13.upscaled.v1.Caller\"!\x82\xd3\xe4\x93\x02\x1b\"\x11/v1/admin/callers:\x06\x63\x61ller\x12\x63\n\tGetCaller\x12\x1d.upscaled.v1.GetCallerRequest\x1a\x13.upscaled.v1.Caller\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/admin/callers/{caller}\x12k\n\x0bListCallers\x12\x1f.upscaled.v1.ListCallersRequest\x1a .upscaled.v1.ListCallersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/admin/callers\x12v\n\x0cUpdateCaller\x12 .upscaled.v1.UpdateCallerRequest\x1a\x13.upscaled.v1.Caller\"/\x82\xd3\xe4\x93\x02)2\x1f/v1/admin/callers/{caller.name}:\x06\x63\x61ller\x12l\n\x0c\x44\x65leteCaller\x12 .upscaled.v1.DeleteCallerRequest\x1a\x16.google.protobuf.Empty\"\"\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/admin/callers/{caller}\x12v\n\tCreateKey\x12\x1d.upscaled.v1.CreateKeyRequest\x1a\x1e.upscaled.v1.CreateKeyResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/v1/admin/callers/{caller}/keys:\x01*\x12\x82\x01\n\x08ListKeys\x12\x1c.upscaled.v1.ListKeysRequest\x1a\x1d.upscaled.v1.ListKeysResponse\"9\x82\xd3\xe4\x93\x02\x33\x12\x0e/v1/admin/keysZ!\x12\x1f/v1/admin/callers/{caller}/keys\x12u\n\tRotateKey\x12\x1d.upscaled.v1.RotateKeyRequest\x1a\x1e.upscaled.v1.CreateKeyResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/admin/keys/{key_id}:rotate:\x01*\x12g\n\tRevokeKey\x12\x1d.upscaled.v1.RevokeKeyRequest\x1a\x10.upscaled.v1.Key\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/admin/keys/{key_id}:revoke:\x01*\x12t\n\tLoadModel\x12\x1d.upscaled.v1.LoadModelRequest\x1a\x1e.upscaled.v1.LoadModelResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/admin/models/{model}:load:\x01*\x12|\n\x0bUnloadModel\x12\x1f.upscaled.v1.UnloadModelRequest\x1a .upscaled.v1.UnloadModelResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/v1/admin/models/{model}:unload:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17upscaled/v1/admin.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19upscaled/v1/options.proto\"\x84\x03\n\x06\x43\x61ller\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12+\n\x0cmax_priority\x18\x03 \x01(\x0e\x32\x15.upscaled.v1.Priority\x12\x16\n\x0emax_concurrent\x18\x04 \x01(\x05\x12\x17\n\x0fmax_queued_jobs\x18\x05 \x01(\x05\x12\x1f\n\x17max_requests_per_second\x18\x06 \x01(\x01\x12\x18\n\x10max_input_pixels\x18\x07 \x01(\x03\x12\x16\n\x0e\x61llowed_models\x18\x08 \x03(\t\x12\x18\n\x10max_stored_bytes\x18\t \x01(\x03\x12\x1c\n\x0fmonthly_credits\x18\n \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\t\n\x07_weightB\x12\n\x10_monthly_credits\"\x8b\x02\n\x03Key\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\r\n\x05\x61\x64min\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rlast_use_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"@\n\x13\x43reateCallerRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.CallerB\x04\xe2\x41\x01\x02\"(\n\x10GetCallerRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\";\n\x12ListCallersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListCallersResponse\x12$\n\x07\x63\x61llers\x18\x01 \x03(\x0b\x32\x13.upscaled.v1.Caller\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"q\n\x13UpdateCallerRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.CallerB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"+\n\x13\x44\x65leteCallerRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"y\n\x10\x43reateKeyRequest\x12\x14\n\x06\x63\x61ller\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"B\n\x11\x43reateKeyResponse\x12\x1d\n\x03key\x18\x01 \x01(\x0b\x32\x10.upscaled.v1.Key\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x0fListKeysRequest\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"K\n\x10ListKeysResponse\x12\x1e\n\x04keys\x18\x01 \x03(\x0b\x32\x10.upscaled.v1.Key\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"T\n\x10RotateKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x10RevokeKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x10LoadModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"8\n\x11LoadModelResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\")\n\x12UnloadModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\")\n\x13UnloadModelResponse\x12\x12\n\ndevice_ids\x18\x01 \x03(\t2\xfa\t\n\x05\x41\x64min\x12h\n\x0c\x43reateCaller\x12 .upscaled.v1.CreateCallerRequest\x1a\x13.upscaled.v1.Caller\"!\x82\xd3\xe4\x93\x02\x1b\"\x11/v1/admin/callers:\x06\x63\x61ller\x12\x63\n\tGetCaller\x12\x1d.upscaled.v1.GetCallerRequest\x1a\x13.upscaled.v1.Caller\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/admin/callers/{caller}\x12k\n\x0bListCallers\x12\x1f.upscaled.v1.ListCallersRequest\x1a .upscaled.v1.ListCallersResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/admin/callers\x12v\n\x0cUpdateCaller\x12 .upscaled.v1.UpdateCallerRequest\x1a\x13.upscaled.v1.Caller\"/\x82\xd3\xe4\x93\x02)2\x1f/v1/admin/callers/{caller.name}:\x06\x63\x61ller\x12l\n\x0c\x44\x65leteCaller\x12 .upscaled.v1.DeleteCallerRequest\x1a\x16.google.protobuf.Empty\"\"\x82\xd3\xe4\x93\x02\x1c*\x1a/v1/admin/callers/{caller}\x12v\n\tCreateKey\x12\x1d.upscaled.v1.CreateKeyRequest\x1a\x1e.upscaled.v1.CreateKeyResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/v1/admin/callers/{caller}/keys:\x01*\x12\x82\x01\n\x08ListKeys\x12\x1c.upscaled.v1.ListKeysRequest\x1a\x1d.upscaled.v1.ListKeysResponse\"9\x82\xd3\xe4\x93\x02\x33\x12\x0e/v1/admin/keysZ!\x12\x1f/v1/admin/callers/{caller}/keys\x12u\n\tRotateKey\x12\x1d.upscaled.v1.RotateKeyRequest\x1a\x1e.upscaled.v1.CreateKeyResponse\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/admin/keys/{key_id}:rotate:\x01*\x12g\n\tRevokeKey\x12\x1d.upscaled.v1.RevokeKeyRequest\x1a\x10.upscaled.v1.Key\")\x82\xd3\xe4\x93\x02#\"\x1e/v1/admin/keys/{key_id}:revoke:\x01*\x12t\n\tLoadModel\x12\x1d.upscaled.v1.LoadModelRequest\x1a\x1e.upscaled.v1.LoadModelResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/admin/models/{model}:load:\x01*\x12|\n\x0bUnloadModel\x12\x1f.upscaled.v1.UnloadModelRequest\x1a .upscaled.v1.UnloadModelResponse\"*\x82\xd3\xe4\x93\x02$\"\x1f/v1/admin/models/{model}:unload:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -85,41 +85,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMIN'].methods_by_name['UnloadModel']._loaded_options = None
   _globals['_ADMIN'].methods_by_name['UnloadModel']._serialized_options = b'\202\323\344\223\002$\"\037/v1/admin/models/{model}:unload:\001*'
   _globals['_CALLER']._serialized_start=259
-  _globals['_CALLER']._serialized_end=631
-  _globals['_KEY']._serialized_start=634
-  _globals['_KEY']._serialized_end=901
-  _globals['_CREATECALLERREQUEST']._serialized_start=903
-  _globals['_CREATECALLERREQUEST']._serialized_end=967
-  _globals['_GETCALLERREQUEST']._serialized_start=969
-  _globals['_GETCALLERREQUEST']._serialized_end=1009
-  _globals['_LISTCALLERSREQUEST']._serialized_start=1011
-  _globals['_LISTCALLERSREQUEST']._serialized_end=1070
-  _globals['_LISTCALLERSRESPONSE']._serialized_start=1072
-  _globals['_LISTCALLERSRESPONSE']._serialized_end=1156
-  _globals['_UPDATECALLERREQUEST']._serialized_start=1158
-  _globals['_UPDATECALLERREQUEST']._serialized_end=1271
-  _globals['_DELETECALLERREQUEST']._serialized_start=1273
-  _globals['_DELETECALLERREQUEST']._serialized_end=1316
-  _globals['_CREATEKEYREQUEST']._serialized_start=1318
-  _globals['_CREATEKEYREQUEST']._serialized_end=1439
-  _globals['_CREATEKEYRESPONSE']._serialized_start=1441
-  _globals['_CREATEKEYRESPONSE']._serialized_end=1507
-  _globals['_LISTKEYSREQUEST']._serialized_start=1509
-  _globals['_LISTKEYSREQUEST']._serialized_end=1581
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1583
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1658
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1660
-  _globals['_ROTATEKEYREQUEST']._serialized_end=1744
-  _globals['_REVOKEKEYREQUEST']._serialized_start=1746
-  _globals['_REVOKEKEYREQUEST']._serialized_end=1786
-  _globals['_LOADMODELREQUEST']._serialized_start=1788
-  _globals['_LOADMODELREQUEST']._serialized_end=1827
-  _globals['_LOADMODELRESPONSE']._serialized_start=1829
-  _globals['_LOADMODELRESPONSE']._serialized_end=1885
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1887
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1928
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1930
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1971
-  _globals['_ADMIN']._serialized_start=1974
-  _globals['_ADMIN']._serialized_end=3248
+  _globals['_CALLER']._serialized_end=647
+  _globals['_KEY']._serialized_start=650
+  _globals['_KEY']._serialized_end=917
+  _globals['_CREATECALLERREQUEST']._serialized_start=919
+  _globals['_CREATECALLERREQUEST']._serialized_end=983
+  _globals['_GETCALLERREQUEST']._serialized_start=985
+  _globals['_GETCALLERREQUEST']._serialized_end=1025
+  _globals['_LISTCALLERSREQUEST']._serialized_start=1027
+  _globals['_LISTCALLERSREQUEST']._serialized_end=1086
+  _globals['_LISTCALLERSRESPONSE']._serialized_start=1088
+  _globals['_LISTCALLERSRESPONSE']._serialized_end=1172
+  _globals['_UPDATECALLERREQUEST']._serialized_start=1174
+  _globals['_UPDATECALLERREQUEST']._serialized_end=1287
+  _globals['_DELETECALLERREQUEST']._serialized_start=1289
+  _globals['_DELETECALLERREQUEST']._serialized_end=1332
+  _globals['_CREATEKEYREQUEST']._serialized_start=1334
+  _globals['_CREATEKEYREQUEST']._serialized_end=1455
+  _globals['_CREATEKEYRESPONSE']._serialized_start=1457
+  _globals['_CREATEKEYRESPONSE']._serialized_end=1523
+  _globals['_LISTKEYSREQUEST']._serialized_start=1525
+  _globals['_LISTKEYSREQUEST']._serialized_end=1597
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1599
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1674
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1676
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1760
+  _globals['_REVOKEKEYREQUEST']._serialized_start=1762
+  _globals['_REVOKEKEYREQUEST']._serialized_end=1802
+  _globals['_LOADMODELREQUEST']._serialized_start=1804
+  _globals['_LOADMODELREQUEST']._serialized_end=1843
+  _globals['_LOADMODELRESPONSE']._serialized_start=1845
+  _globals['_LOADMODELRESPONSE']._serialized_end=1901
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1903
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1944
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1946
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1987
+  _globals['_ADMIN']._serialized_start=1990
+  _globals['_ADMIN']._serialized_end=3264
 # @@protoc_insertion_point(module_scope)

@@ -74,7 +74,7 @@ class Caller(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        weight: _builtins.float = ...,
+        weight: _builtins.float | None = ...,
         max_priority: _options_pb2.Priority.ValueType = ...,
         max_concurrent: _builtins.int = ...,
         max_queued_jobs: _builtins.int = ...,
@@ -86,13 +86,18 @@ class Caller(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_monthly_credits", b"_monthly_credits", "create_time", b"create_time", "monthly_credits", b"monthly_credits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_monthly_credits", b"_monthly_credits", "_weight", b"_weight", "create_time", b"create_time", "monthly_credits", b"monthly_credits", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_monthly_credits", b"_monthly_credits", "allowed_models", b"allowed_models", "create_time", b"create_time", "etag", b"etag", "max_concurrent", b"max_concurrent", "max_input_pixels", b"max_input_pixels", "max_priority", b"max_priority", "max_queued_jobs", b"max_queued_jobs", "max_requests_per_second", b"max_requests_per_second", "max_stored_bytes", b"max_stored_bytes", "monthly_credits", b"monthly_credits", "name", b"name", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_monthly_credits", b"_monthly_credits", "_weight", b"_weight", "allowed_models", b"allowed_models", "create_time", b"create_time", "etag", b"etag", "max_concurrent", b"max_concurrent", "max_input_pixels", b"max_input_pixels", "max_priority", b"max_priority", "max_queued_jobs", b"max_queued_jobs", "max_requests_per_second", b"max_requests_per_second", "max_stored_bytes", b"max_stored_bytes", "monthly_credits", b"monthly_credits", "name", b"name", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__monthly_credits: _TypeAlias = _typing.Literal["monthly_credits"]  # noqa: Y015
     _WhichOneofArgType__monthly_credits: _TypeAlias = _typing.Literal["_monthly_credits", b"_monthly_credits"]  # noqa: Y015
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__monthly_credits) -> _WhichOneofReturnType__monthly_credits | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___Caller: _TypeAlias = Caller  # noqa: Y015
 

@@ -32,7 +32,7 @@ from upscaled.v1 import options_pb2 as upscaled_dot_v1_dot_options__pb2
 from upscaled.v1 import result_pb2 as upscaled_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16upscaled/v1/jobs.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19upscaled/v1/options.proto\x1a\x18upscaled/v1/result.proto\"\x82\x06\n\x03Job\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x15.upscaled.v1.JobStateB\x04\xe2\x41\x01\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.upscaled.v1.Job.LabelsEntryB\x04\xe2\x41\x01\x03\x12%\n\x04plan\x18\x06 \x01(\x0b\x32\x11.upscaled.v1.PlanB\x04\xe2\x41\x01\x03\x12-\n\x08progress\x18\x07 \x01(\x0b\x32\x15.upscaled.v1.ProgressB\x04\xe2\x41\x01\x03\x12\x30\n\x06result\x18\x08 \x01(\x0b\x32\x1a.upscaled.v1.UpscaleResultB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12-\n\x08\x63\x61llback\x18\n \x01(\x0b\x32\x15.upscaled.v1.CallbackB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\x0f \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x18\n\nlast_event\x18\x10 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x05input\x18\x11 \x01(\x0b\x32\x19.upscaled.v1.InputSummaryB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0cInputSummary\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xa5\x01\n\x08\x43\x61llback\x12\x0b\n\x03url\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.upscaled.v1.CallbackState\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\x12\x18\n\x10last_http_status\x18\x04 \x01(\x05\x12\x35\n\x11next_attempt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x83\x02\n\x10\x43reateJobRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x14\n\x0c\x63\x61llback_url\x18\x05 \x01(\t\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"%\n\rGetJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xaf\x02\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x06states\x18\x03 \x03(\x0e\x32\x15.upscaled.v1.JobState\x12\x38\n\x06labels\x18\x04 \x03(\x0b\x32(.upscaled.v1.ListJobsRequest.LabelsEntry\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.upscaled.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x0fWatchJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0b\x61\x66ter_event\x18\x02 \x01(\x03\"\x99\x01\n\x08JobEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x03job\x18\x03 \x01(\x0b\x32\x10.upscaled.v1.JobH\x00\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x15.upscaled.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"Z\n\x12StreamTilesRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\"(\n\x10\x43\x61ncelJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x44\x65leteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*\x84\x01\n\rCallbackState\x12\x1e\n\x1a\x43\x41LLBACK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41LLBACK_STATE_PENDING\x10\x01\x12\x1c\n\x18\x43\x41LLBACK_STATE_DELIVERED\x10\x02\x12\x19\n\x15\x43\x41LLBACK_STATE_FAILED\x10\x03\x32\x93\x05\n\x04Jobs\x12Q\n\tCreateJob\x12\x1d.upscaled.v1.CreateJobRequest\x1a\x10.upscaled.v1.Job\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12Q\n\x06GetJob\x12\x1a.upscaled.v1.GetJobRequest\x1a\x10.upscaled.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12Y\n\x08ListJobs\x12\x1c.upscaled.v1.ListJobsRequest\x1a\x1d.upscaled.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x62\n\x08WatchJob\x12\x1c.upscaled.v1.WatchJobRequest\x1a\x15.upscaled.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x12\x64\n\x0bStreamTiles\x12\x1f.upscaled.v1.StreamTilesRequest\x1a\x11.upscaled.v1.Tile\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:tiles0\x01\x12\x61\n\tCancelJob\x12\x1d.upscaled.v1.CancelJobRequest\x1a\x10.upscaled.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/jobs/{job_id}:cancel:\x01*\x12]\n\tDeleteJob\x12\x1d.upscaled.v1.DeleteJobRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/jobs/{job_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16upscaled/v1/jobs.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x19upscaled/v1/options.proto\x1a\x18upscaled/v1/result.proto\"\x89\x06\n\x03Job\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x15.upscaled.v1.JobStateB\x04\xe2\x41\x01\x03\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12,\n\x07options\x18\x04 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\x1c.upscaled.v1.Job.LabelsEntryB\x04\xe2\x41\x01\x03\x12%\n\x04plan\x18\x06 \x01(\x0b\x32\x11.upscaled.v1.PlanB\x04\xe2\x41\x01\x03\x12-\n\x08progress\x18\x07 \x01(\x0b\x32\x15.upscaled.v1.ProgressB\x04\xe2\x41\x01\x03\x12\x30\n\x06result\x18\x08 \x01(\x0b\x32\x1a.upscaled.v1.UpscaleResultB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\t \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12-\n\x08\x63\x61llback\x18\n \x01(\x0b\x32\x15.upscaled.v1.CallbackB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x16\n\x08\x61ttempts\x18\x0f \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11last_event_number\x18\x10 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x05input\x18\x11 \x01(\x0b\x32\x19.upscaled.v1.InputSummaryB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"G\n\x0cInputSummary\x12\x12\n\nsize_bytes\x18\x01 \x01(\x03\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\xa5\x01\n\x08\x43\x61llback\x12\x0b\n\x03url\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.upscaled.v1.CallbackState\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x05\x12\x18\n\x10last_http_status\x18\x04 \x01(\x05\x12\x35\n\x11next_attempt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x83\x02\n\x10\x43reateJobRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x14\n\x0c\x63\x61llback_url\x18\x05 \x01(\t\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tretention\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"%\n\rGetJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\xd6\x01\n\x0fListJobsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x06states\x18\x03 \x03(\x0e\x32\x15.upscaled.v1.JobState\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x31\n\rcreated_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x10ListJobsResponse\x12\x1e\n\x04jobs\x18\x01 \x03(\x0b\x32\x10.upscaled.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x0fWatchJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x12\x61\x66ter_event_number\x18\x02 \x01(\x03\"\x99\x01\n\x08JobEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x03job\x18\x03 \x01(\x0b\x32\x10.upscaled.v1.JobH\x00\x12)\n\x08progress\x18\x04 \x01(\x0b\x32\x15.upscaled.v1.ProgressH\x00\x42\x07\n\x05\x65vent\"Z\n\x12StreamTilesRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x11\n\x0f_after_sequence\"(\n\x10\x43\x61ncelJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"(\n\x10\x44\x65leteJobRequest\x12\x14\n\x06job_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02*\x9a\x01\n\x08JobState\x12\x19\n\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10JOB_STATE_QUEUED\x10\x01\x12\x15\n\x11JOB_STATE_RUNNING\x10\x02\x12\x17\n\x13JOB_STATE_SUCCEEDED\x10\x03\x12\x14\n\x10JOB_STATE_FAILED\x10\x04\x12\x17\n\x13JOB_STATE_CANCELLED\x10\x05*\x84\x01\n\rCallbackState\x12\x1e\n\x1a\x43\x41LLBACK_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43\x41LLBACK_STATE_PENDING\x10\x01\x12\x1c\n\x18\x43\x41LLBACK_STATE_DELIVERED\x10\x02\x12\x19\n\x15\x43\x41LLBACK_STATE_FAILED\x10\x03\x32\x93\x05\n\x04Jobs\x12Q\n\tCreateJob\x12\x1d.upscaled.v1.CreateJobRequest\x1a\x10.upscaled.v1.Job\"\x13\x82\xd3\xe4\x93\x02\r\"\x08/v1/jobs:\x01*\x12Q\n\x06GetJob\x12\x1a.upscaled.v1.GetJobRequest\x1a\x10.upscaled.v1.Job\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/jobs/{job_id}\x12Y\n\x08ListJobs\x12\x1c.upscaled.v1.ListJobsRequest\x1a\x1d.upscaled.v1.ListJobsResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/v1/jobs\x12\x62\n\x08WatchJob\x12\x1c.upscaled.v1.WatchJobRequest\x1a\x15.upscaled.v1.JobEvent\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:watch0\x01\x12\x64\n\x0bStreamTiles\x12\x1f.upscaled.v1.StreamTilesRequest\x1a\x11.upscaled.v1.Tile\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/jobs/{job_id}:tiles0\x01\x12\x61\n\tCancelJob\x12\x1d.upscaled.v1.CancelJobRequest\x1a\x10.upscaled.v1.Job\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/jobs/{job_id}:cancel:\x01*\x12]\n\tDeleteJob\x12\x1d.upscaled.v1.DeleteJobRequest\x1a\x16.google.protobuf.Empty\"\x19\x82\xd3\xe4\x93\x02\x13*\x11/v1/jobs/{job_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,16 +67,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOB'].fields_by_name['expire_time']._serialized_options = b'\342A\001\003'
   _globals['_JOB'].fields_by_name['attempts']._loaded_options = None
   _globals['_JOB'].fields_by_name['attempts']._serialized_options = b'\342A\001\003'
-  _globals['_JOB'].fields_by_name['last_event']._loaded_options = None
-  _globals['_JOB'].fields_by_name['last_event']._serialized_options = b'\342A\001\003'
+  _globals['_JOB'].fields_by_name['last_event_number']._loaded_options = None
+  _globals['_JOB'].fields_by_name['last_event_number']._serialized_options = b'\342A\001\003'
   _globals['_JOB'].fields_by_name['input']._loaded_options = None
   _globals['_JOB'].fields_by_name['input']._serialized_options = b'\342A\001\003'
   _globals['_CREATEJOBREQUEST'].fields_by_name['source']._loaded_options = None
   _globals['_CREATEJOBREQUEST'].fields_by_name['source']._serialized_options = b'\342A\001\002'
   _globals['_GETJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_GETJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._loaded_options = None
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._loaded_options = None
   _globals['_WATCHJOBREQUEST'].fields_by_name['job_id']._serialized_options = b'\342A\001\002'
   _globals['_STREAMTILESREQUEST'].fields_by_name['job_id']._loaded_options = None
@@ -99,38 +97,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBS'].methods_by_name['CancelJob']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/jobs/{job_id}:cancel:\001*'
   _globals['_JOBS'].methods_by_name['DeleteJob']._loaded_options = None
   _globals['_JOBS'].methods_by_name['DeleteJob']._serialized_options = b'\202\323\344\223\002\023*\021/v1/jobs/{job_id}'
-  _globals['_JOBSTATE']._serialized_start=2367
-  _globals['_JOBSTATE']._serialized_end=2521
-  _globals['_CALLBACKSTATE']._serialized_start=2524
-  _globals['_CALLBACKSTATE']._serialized_end=2656
+  _globals['_JOBSTATE']._serialized_start=2292
+  _globals['_JOBSTATE']._serialized_end=2446
+  _globals['_CALLBACKSTATE']._serialized_start=2449
+  _globals['_CALLBACKSTATE']._serialized_end=2581
   _globals['_JOB']._serialized_start=275
-  _globals['_JOB']._serialized_end=1045
-  _globals['_JOB_LABELSENTRY']._serialized_start=1000
-  _globals['_JOB_LABELSENTRY']._serialized_end=1045
-  _globals['_INPUTSUMMARY']._serialized_start=1047
-  _globals['_INPUTSUMMARY']._serialized_end=1118
-  _globals['_CALLBACK']._serialized_start=1121
-  _globals['_CALLBACK']._serialized_end=1286
-  _globals['_CREATEJOBREQUEST']._serialized_start=1289
-  _globals['_CREATEJOBREQUEST']._serialized_end=1548
-  _globals['_GETJOBREQUEST']._serialized_start=1550
-  _globals['_GETJOBREQUEST']._serialized_end=1587
-  _globals['_LISTJOBSREQUEST']._serialized_start=1590
-  _globals['_LISTJOBSREQUEST']._serialized_end=1893
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_start=1000
-  _globals['_LISTJOBSREQUEST_LABELSENTRY']._serialized_end=1045
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1895
-  _globals['_LISTJOBSRESPONSE']._serialized_end=1970
-  _globals['_WATCHJOBREQUEST']._serialized_start=1972
-  _globals['_WATCHJOBREQUEST']._serialized_end=2032
-  _globals['_JOBEVENT']._serialized_start=2035
-  _globals['_JOBEVENT']._serialized_end=2188
-  _globals['_STREAMTILESREQUEST']._serialized_start=2190
-  _globals['_STREAMTILESREQUEST']._serialized_end=2280
-  _globals['_CANCELJOBREQUEST']._serialized_start=2282
-  _globals['_CANCELJOBREQUEST']._serialized_end=2322
-  _globals['_DELETEJOBREQUEST']._serialized_start=2324
-  _globals['_DELETEJOBREQUEST']._serialized_end=2364
-  _globals['_JOBS']._serialized_start=2659
-  _globals['_JOBS']._serialized_end=3318
+  _globals['_JOB']._serialized_end=1052
+  _globals['_JOB_LABELSENTRY']._serialized_start=1007
+  _globals['_JOB_LABELSENTRY']._serialized_end=1052
+  _globals['_INPUTSUMMARY']._serialized_start=1054
+  _globals['_INPUTSUMMARY']._serialized_end=1125
+  _globals['_CALLBACK']._serialized_start=1128
+  _globals['_CALLBACK']._serialized_end=1293
+  _globals['_CREATEJOBREQUEST']._serialized_start=1296
+  _globals['_CREATEJOBREQUEST']._serialized_end=1555
+  _globals['_GETJOBREQUEST']._serialized_start=1557
+  _globals['_GETJOBREQUEST']._serialized_end=1594
+  _globals['_LISTJOBSREQUEST']._serialized_start=1597
+  _globals['_LISTJOBSREQUEST']._serialized_end=1811
+  _globals['_LISTJOBSRESPONSE']._serialized_start=1813
+  _globals['_LISTJOBSRESPONSE']._serialized_end=1888
+  _globals['_WATCHJOBREQUEST']._serialized_start=1890
+  _globals['_WATCHJOBREQUEST']._serialized_end=1957
+  _globals['_JOBEVENT']._serialized_start=1960
+  _globals['_JOBEVENT']._serialized_end=2113
+  _globals['_STREAMTILESREQUEST']._serialized_start=2115
+  _globals['_STREAMTILESREQUEST']._serialized_end=2205
+  _globals['_CANCELJOBREQUEST']._serialized_start=2207
+  _globals['_CANCELJOBREQUEST']._serialized_end=2247
+  _globals['_DELETEJOBREQUEST']._serialized_start=2249
+  _globals['_DELETEJOBREQUEST']._serialized_end=2289
+  _globals['_JOBS']._serialized_start=2584
+  _globals['_JOBS']._serialized_end=3243
 # @@protoc_insertion_point(module_scope)

@@ -125,7 +125,7 @@ class Job(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
-    LAST_EVENT_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_NUMBER_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Made by the server: 26 characters, sorts by time of creation (ULID)."""
@@ -135,7 +135,7 @@ class Job(_message.Message):
     """The id the caller gave in `CreateJobRequest.request_id`."""
     attempts: _builtins.int
     """How often work on it began; more than 1 after a lost worker or a restart."""
-    last_event: _builtins.int
+    last_event_number: _builtins.int
     """Number of the newest event."""
     @_builtins.property
     def options(self) -> _options_pb2.UpscaleOptions:
@@ -205,12 +205,12 @@ class Job(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         attempts: _builtins.int = ...,
-        last_event: _builtins.int = ...,
+        last_event_number: _builtins.int = ...,
         input: Global___InputSummary | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["callback", b"callback", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "input", b"input", "options", b"options", "plan", b"plan", "progress", b"progress", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "callback", b"callback", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "input", b"input", "labels", b"labels", "last_event", b"last_event", "options", b"options", "plan", b"plan", "progress", b"progress", "request_id", b"request_id", "result", b"result", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "callback", b"callback", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "expire_time", b"expire_time", "id", b"id", "input", b"input", "labels", b"labels", "last_event_number", b"last_event_number", "options", b"options", "plan", b"plan", "progress", b"progress", "request_id", b"request_id", "result", b"result", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -378,26 +378,6 @@ class ListJobsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class LabelsEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
@@ -415,8 +395,8 @@ class ListJobsRequest(_message.Message):
         """Only jobs in one of these states; empty means all."""
 
     @_builtins.property
-    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only jobs that carry all of these labels with these values."""
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only jobs that carry all of these labels, each given as `key=value`."""
 
     @_builtins.property
     def created_after(self) -> _timestamp_pb2.Timestamp:
@@ -432,7 +412,7 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         states: _abc.Iterable[Global___JobState.ValueType] | None = ...,
-        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
         created_after: _timestamp_pb2.Timestamp | None = ...,
         created_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
@@ -479,20 +459,20 @@ class WatchJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
-    AFTER_EVENT_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_NUMBER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The job's id."""
-    after_event: _builtins.int
+    after_event_number: _builtins.int
     """Send only events with a greater number; 0 means from the beginning."""
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
-        after_event: _builtins.int = ...,
+        after_event_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event", b"after_event", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event_number", b"after_event_number", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,7 +122,7 @@ class JobsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Follows a job: sends its events after `after_event`, then new ones as they occur, and ends with
+        """Follows a job: sends its events after `after_event_number`, then new ones as they occur, and ends with
         OK after the event that carries the final state. After a broken stream, call again with the
         number of the last event that arrived. Event numbers grow, gaps are allowed: progress events
         may be left out, changes of state never are.

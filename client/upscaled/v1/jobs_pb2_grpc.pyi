@@ -60,7 +60,7 @@ class JobsStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     """Lists the caller's jobs, newest first, in pages."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobRequest, _jobs_pb2.JobEvent]
-    """Follows a job: sends its events after `after_event`, then new ones as they occur, and ends with
+    """Follows a job: sends its events after `after_event_number`, then new ones as they occur, and ends with
     OK after the event that carries the final state. After a broken stream, call again with the
     number of the last event that arrived. Event numbers grow, gaps are allowed: progress events
     may be left out, changes of state never are.
@@ -110,7 +110,7 @@ class JobsAsyncStub(JobsStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the caller's jobs, newest first, in pages."""
     WatchJob: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobRequest, _jobs_pb2.JobEvent]  # type: ignore[assignment]
-    """Follows a job: sends its events after `after_event`, then new ones as they occur, and ends with
+    """Follows a job: sends its events after `after_event_number`, then new ones as they occur, and ends with
     OK after the event that carries the final state. After a broken stream, call again with the
     number of the last event that arrived. Event numbers grow, gaps are allowed: progress events
     may be left out, changes of state never are.
@@ -181,7 +181,7 @@ class JobsServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_jobs_pb2.JobEvent], _abc.AsyncIterator[_jobs_pb2.JobEvent]]:
-        """Follows a job: sends its events after `after_event`, then new ones as they occur, and ends with
+        """Follows a job: sends its events after `after_event_number`, then new ones as they occur, and ends with
         OK after the event that carries the final state. After a broken stream, call again with the
         number of the last event that arrived. Event numbers grow, gaps are allowed: progress events
         may be left out, changes of state never are.

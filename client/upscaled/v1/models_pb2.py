@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18upscaled/v1/models.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xe0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\r\n\x05scale\x18\x05 \x01(\x05\x12\x0f\n\x07license\x18\x06 \x01(\t\x12\x11\n\tavailable\x18\x07 \x01(\x08\x12\x0e\n\x06loaded\x18\x08 \x01(\x08\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\t \x01(\x08\x12\x0f\n\x07\x64\x65noise\x18\n \x01(\x08\x12%\n\x07weights\x18\x0b \x01(\x0b\x32\x14.upscaled.v1.Weights\x12\x30\n\rofficial_file\x18\x0c \x01(\x0b\x32\x19.upscaled.v1.OfficialFile\x12\x1d\n\x15seconds_per_megapixel\x18\r \x01(\x01\x12\x16\n\x0espeed_measured\x18\x0e \x01(\x08\x12\x18\n\x10max_input_pixels\x18\x0f \x01(\x03\"P\n\x07Weights\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"?\n\x0cOfficialFile\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.upscaled.v1.Model\"&\n\x0fGetModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc5\x01\n\x06Models\x12\x61\n\nListModels\x12\x1e.upscaled.v1.ListModelsRequest\x1a\x1f.upscaled.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12X\n\x08GetModel\x12\x1c.upscaled.v1.GetModelRequest\x1a\x12.upscaled.v1.Model\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18upscaled/v1/models.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xe3\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\r\n\x05scale\x18\x05 \x01(\x05\x12\x0f\n\x07license\x18\x06 \x01(\t\x12\x11\n\tavailable\x18\x07 \x01(\x08\x12\x0e\n\x06loaded\x18\x08 \x01(\x08\x12\x12\n\nis_default\x18\t \x01(\x08\x12\x0f\n\x07\x64\x65noise\x18\n \x01(\x08\x12%\n\x07weights\x18\x0b \x01(\x0b\x32\x14.upscaled.v1.Weights\x12\x30\n\rofficial_file\x18\x0c \x01(\x0b\x32\x19.upscaled.v1.OfficialFile\x12\x1d\n\x15seconds_per_megapixel\x18\r \x01(\x01\x12\x16\n\x0espeed_measured\x18\x0e \x01(\x08\x12\x18\n\x10max_input_pixels\x18\x0f \x01(\x03\"P\n\x07Weights\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x11\n\tprecision\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\"?\n\x0cOfficialFile\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.upscaled.v1.Model\"&\n\x0fGetModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc5\x01\n\x06Models\x12\x61\n\nListModels\x12\x1e.upscaled.v1.ListModelsRequest\x1a\x1f.upscaled.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/models\x12X\n\x08GetModel\x12\x1c.upscaled.v1.GetModelRequest\x1a\x12.upscaled.v1.Model\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/models/{model}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELS'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELS'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\002\024\022\022/v1/models/{model}'
   _globals['_MODEL']._serialized_start=105
-  _globals['_MODEL']._serialized_end=457
-  _globals['_WEIGHTS']._serialized_start=459
-  _globals['_WEIGHTS']._serialized_end=539
-  _globals['_OFFICIALFILE']._serialized_start=541
-  _globals['_OFFICIALFILE']._serialized_end=604
-  _globals['_LISTMODELSREQUEST']._serialized_start=606
-  _globals['_LISTMODELSREQUEST']._serialized_end=625
-  _globals['_LISTMODELSRESPONSE']._serialized_start=627
-  _globals['_LISTMODELSRESPONSE']._serialized_end=683
-  _globals['_GETMODELREQUEST']._serialized_start=685
-  _globals['_GETMODELREQUEST']._serialized_end=723
-  _globals['_MODELS']._serialized_start=726
-  _globals['_MODELS']._serialized_end=923
+  _globals['_MODEL']._serialized_end=460
+  _globals['_WEIGHTS']._serialized_start=462
+  _globals['_WEIGHTS']._serialized_end=542
+  _globals['_OFFICIALFILE']._serialized_start=544
+  _globals['_OFFICIALFILE']._serialized_end=607
+  _globals['_LISTMODELSREQUEST']._serialized_start=609
+  _globals['_LISTMODELSREQUEST']._serialized_end=628
+  _globals['_LISTMODELSRESPONSE']._serialized_start=630
+  _globals['_LISTMODELSRESPONSE']._serialized_end=686
+  _globals['_GETMODELREQUEST']._serialized_start=688
+  _globals['_GETMODELREQUEST']._serialized_end=726
+  _globals['_MODELS']._serialized_start=729
+  _globals['_MODELS']._serialized_end=926
 # @@protoc_insertion_point(module_scope)

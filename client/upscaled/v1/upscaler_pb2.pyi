@@ -32,8 +32,9 @@ class UpscaleRequest(_message.Message):
     remembered, so here it does not make a retry idempotent; a retried call is simply done again.
     """
     validate_only: _builtins.bool
-    """Check everything that can be checked without running the network and answer with settings and
-    plan (output size, cost, estimated seconds), without outputs and without charge.
+    """Check options, header and sizes and answer with settings and plan (output size, cost, estimated
+    seconds), without outputs and without charge. Pixels are not decoded and weights not fetched, so
+    damage in the one and a lack of the other are found only when the image is made.
     """
     @_builtins.property
     def source(self) -> _options_pb2.Source:
