@@ -11,7 +11,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test lint format proto proto-check bench clean
+.PHONY: help venv demo serve test parity lint format proto proto-check bench bench-media clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -35,6 +35,15 @@ serve: $(READY) ## run a server in the foreground (LISTEN=HOST:PORT)
 test: $(READY) ## every test that needs nothing but this machine
 	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
+# Apart from `make test`: basicsr builds for two minutes, and not on Python 3.13.
+$(VENV)/.reference: $(READY)
+	@echo "installing the reference engine into $(VENV) (basicsr is built from source, about two minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[realesrgan]'
+	@touch $@
+
+parity: $(VENV)/.reference ## compare with RealESRGANer of the realesrgan package, which is installed for it
+	@$(BIN)/python -m pytest -q tests/conformance/test_reference_engine.py $(PYTEST_ARGS)
+
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -57,8 +66,12 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs as the cont
 	@$(BIN)/buf format --exit-code --diff proto
 	@sh scripts/check_stubs.sh $(BIN)/python
 
-bench: $(READY) ## end to end against plain torch, in one run; writes bench-results/*.json
-	@$(BIN)/python -m tests.benchmarks.end_to_end
+bench: $(VENV)/.reference ## the engine against its peers, in one run (BENCH_ARGS=--short); writes bench-results/*.json
+	@$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
+
+bench-media: $(READY) ## PNG against Pillow's, and how early the first byte leaves (IMAGES="a.jpg b.png")
+	@$(BIN)/python -m tests.benchmarks.png $(or $(IMAGES),$(IMAGE))
+	@$(BIN)/python -m tests.benchmarks.first_byte
 
 clean: ## remove what the targets made, except .venv
 	@rm -rf bench-results demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .proto-deps

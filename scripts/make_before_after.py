@@ -1,4 +1,4 @@
-"""Put parts of the sample beside their upscaled selves: docs/before-after.png, from the result of `make demo`."""
+"""Put parts of the sample beside their upscaled selves: docs/before-after.png, from what `make demo` made."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Model:
     license: str
     available: bool
     loaded: bool
-    default: bool
+    is_default: bool
     denoise: bool
     weights: Weights | None
     official_file: OfficialFile | None
@@ -61,7 +61,7 @@ class Model:
             license=message.license,
             available=message.available,
             loaded=message.loaded,
-            default=message.default,
+            is_default=message.is_default,
             denoise=message.denoise,
             weights=Weights(weights.source, weights.precision, weights.sha256, weights.size_bytes)
             if message.HasField("weights")

@@ -57,6 +57,8 @@ class Options(TypedDict, total=False):
     alpha: AlphaName | None
     metadata: MetadataName | None
     color_space: ColorSpaceName | None
+    # Corrects the mean colours, which networks shift, to those of the input.
+    keep_colors: bool | None
     # Where the file goes: into the answer, or stored under a URL.
     delivery: DeliveryName | None
     priority: PriorityName | None

@@ -168,6 +168,7 @@ class Settings:
     alpha: str
     metadata: str
     color_space: str
+    keep_colors: bool
     tiles: Tiles | None
     delivery: str
     priority: str
@@ -196,6 +197,7 @@ class Settings:
             alpha=_enums.ALPHA.name(message.alpha),
             metadata=_enums.METADATA.name(message.metadata),
             color_space=_enums.COLOR_SPACE.name(message.color_space),
+            keep_colors=message.keep_colors,
             tiles=Tiles(
                 size=tiles.size or None,
                 encoding=_enums.TILE_ENCODING.name(tiles.encoding) or None,  # type: ignore[arg-type]

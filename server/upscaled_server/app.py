@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
 import os
 import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import grpc.aio
@@ -42,6 +43,7 @@ from upscaled_server.api.server import ServerServicer
 from upscaled_server.api.unimplemented import unimplemented
 from upscaled_server.api.upscaler import UpscalerServicer
 from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.custom.scan import FolderModels
 from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
@@ -49,6 +51,7 @@ from upscaled_server.media.codec import CodecHost
 from upscaled_server.pipeline.decoding import DecodeSettings
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.upscale import Upscaling
+from upscaled_server.pool.limits import usable_cores
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.settings import Settings
@@ -74,13 +77,6 @@ _LATER_PARTS = (
     "Source.input_id",
     "Source.output_id",
     "UpscaleOptions.delivery = DELIVERY_URL",
-    "UpscaleOptions.progressive",
-    "UpscaleOptions.denoise_strength",
-    "UpscaleOptions.alpha = ALPHA_NETWORK",
-    "UpscaleOptions.metadata = METADATA_STRIP_GPS",
-    "UpscaleOptions.color_space = COLOR_SPACE_SRGB",
-    "FORMAT_TIFF",
-    "FORMAT_AVIF",
 )
 _INPUT_FORMATS = (
     "image/png",
@@ -92,7 +88,9 @@ _INPUT_FORMATS = (
     "image/avif",
     "image/x-portable-pixmap",
 )
-_OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp")
+# Read where the extra package for it is installed.
+_EXTRA_INPUT_FORMATS = {"pillow_heif": ("image/heic", "image/heif")}
+_OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
 
 _SERVICES = {
     "Upscaler": upscaler_pb2,
@@ -118,9 +116,12 @@ class App:
         self._codec = CodecHost(self._decoding.codec())
         weights = settings[WeightSettings].store_options()
         self._inventory = Inventory(WeightStore(weights))
-        self._pool = Pool(settings[PoolSettings], weights)
+        self._catalogue = Catalogue()
+        self._folder_models = FolderModels(self._catalogue, weights.folder, weights.cache)
+        self._pool = Pool(settings[PoolSettings], weights, catalogue=self._catalogue)
         self._folder = DataFolder(settings[StateSettings].data_dir)
         self._health = health_aio.HealthServicer()
+        self._errors = ErrorInterceptor()
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
         self.address = ""
@@ -139,10 +140,12 @@ class App:
             self._stack.push_async_callback(self._codec.aclose)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
-            executor = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="upscaled-rows")
+            executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             self._server = self._make_server(executor)
             self.address = bind(self._server, self._listen.listen)
+            watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
+            self._stack.push_async_callback(_cancelled, watching)
             await self._server.start()
         except BaseException:
             await self._stack.aclose()
@@ -156,14 +159,18 @@ class App:
         log.info("stopping: health is NOT_SERVING, running calls have %g seconds", self._listen.grace_seconds)
         await self._say(_NOT_SERVING)
         if self._server is not None:
-            await self._server.stop(self._listen.grace_seconds)
+            stopping = asyncio.create_task(self._server.stop(self._listen.grace_seconds))
+            # Health and reflection streams never end by themselves and would take the whole grace period.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._errors.wait_idle(), self._listen.grace_seconds)
+            await self._server.stop(None)
+            await stopping
         await self._stack.aclose()
         log.info("stopped")
 
     def _make_server(self, executor: Executor) -> grpc.aio.Server:
-        catalogue = Catalogue()
         upscaling = Upscaling(
-            catalogue,
+            self._catalogue,
             self._codec,
             self._pool,
             limits=self._limits,
@@ -171,20 +178,20 @@ class App:
             executor=executor,
         )
         server = grpc.aio.server(
-            interceptors=[ErrorInterceptor()], options=channel_options(self._limits.max_message_bytes)
+            interceptors=[self._errors], options=channel_options(self._limits.max_message_bytes)
         )
         upscaler_pb2_grpc.add_UpscalerServicer_to_server(
             UpscalerServicer(upscaling, self._limits, __version__), server
         )
         models_pb2_grpc.add_ModelsServicer_to_server(
-            ModelsServicer(catalogue, self._inventory, self._pool, self._limits), server
+            ModelsServicer(self._catalogue, self._inventory, self._pool, self._limits), server
         )
         server_pb2_grpc.add_ServerServicer_to_server(
             ServerServicer(
                 self._pool,
                 self._limits,
                 version=__version__,
-                input_formats=_INPUT_FORMATS,
+                input_formats=_input_formats(),
                 output_formats=_OUTPUT_FORMATS,
                 unimplemented=_LATER_SERVICES + _LATER_PARTS,
             ),
@@ -228,6 +235,19 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         await stopping.wait()
     finally:
         await app.stop()
+
+
+def _input_formats() -> tuple[str, ...]:
+    found = list(_INPUT_FORMATS)
+    for package, formats in _EXTRA_INPUT_FORMATS.items():
+        if importlib.util.find_spec(package) is not None:
+            found += formats
+    return tuple(found)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _later(base: type, service: str) -> Any:

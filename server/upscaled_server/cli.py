@@ -65,7 +65,7 @@ def pull(
     way out."""
     with _needing_the_extra():
         from upscaled_server import app
-        from upscaled_server.engine.catalogue import Catalogue
+        from upscaled_server.engine.catalogue import Catalogue, ModelSpec
         from upscaled_server.engine.weights.settings import WeightSettings
         from upscaled_server.engine.weights.store import WeightStore
         from upscaled_server.errors import DomainError
@@ -78,6 +78,8 @@ def pull(
         catalogue = Catalogue()
         store = WeightStore(settings[WeightSettings].store_options())
         for spec in list(catalogue) if all_models else [catalogue.resolve(name) for name in names or []]:
+            if not isinstance(spec, ModelSpec):
+                continue  # lies in the model folder as it is
             path = store.pull(spec, _progress(spec.name), to=to)
             print(f"\r{spec.name}: {path}\033[K" if sys.stdout.isatty() else f"{spec.name}: {path}")
     except SettingsError as error:

@@ -12,6 +12,7 @@ entry there only when none of its bases says the right thing.
     │       ├── DamagedImage
     │       └── UnsupportedImage
     ├── LimitExceeded            valid, but larger than this server allows
+    │   └── InlineTooLarge       the file does not fit a unary answer
     ├── NotFound                 a named thing does not exist (for this caller)
     ├── FailedPrecondition       the state of the server forbids it until someone acts
     │   ├── WeightsUnavailable
@@ -19,6 +20,7 @@ entry there only when none of its bases says the right thing.
     ├── Overloaded               try again later; carries the seconds
     ├── Unavailable              the server is stopping or a worker is gone; try again
     ├── DeadlinePassed           the caller's time is up
+    ├── CallerGone               nobody takes the answer
     ├── NotImplementedHere       the contract has it, this version does not
     └── ProcessingFailed         the server's fault
 """
@@ -142,6 +144,18 @@ class WorkerLost(Unavailable):
 
 class DeadlinePassed(DomainError):
     reason = "DEADLINE_PASSED"
+
+
+class CallerGone(DomainError):
+    """Nobody is there any more to take the answer: the caller left, or stopped reading."""
+
+    reason = "CALLER_GONE"
+
+
+class InlineTooLarge(LimitExceeded):
+    """The encoded file does not fit a unary answer; a stream or a stored output has no such limit."""
+
+    reason = "INLINE_TOO_LARGE"
 
 
 class NotImplementedHere(DomainError):

@@ -54,7 +54,9 @@ class Settings:
 
 def _build(kind: type[BaseSettings], values: Mapping[str, Any]) -> BaseSettings:
     try:
-        return kind(**{name: value for name, value in values.items() if name in kind.model_fields})
+        return _given_only(kind)(
+            **{name: value for name, value in values.items() if name in kind.model_fields}
+        )
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -62,6 +64,18 @@ def _build(kind: type[BaseSettings], values: Mapping[str, Any]) -> BaseSettings:
             reason = problem["msg"].removeprefix("Value error, ").removeprefix(f"{variable} ")
             problems.append(f"{variable}: {reason} (got: {problem['input']!r})")
         raise SettingsError("; ".join(problems)) from None
+
+
+def _given_only(kind: type[_S]) -> type[_S]:
+    """The same settings, from what they are given: by itself the class reads the process's environment in
+    whatever case the names are, past the check for unknown ones."""
+
+    def sources(
+        _cls: type[BaseSettings], /, _kind: type[BaseSettings], init_settings: Any, **_others: Any
+    ) -> tuple[Any, ...]:
+        return (init_settings,)
+
+    return type(kind.__name__, (kind,), {"settings_customise_sources": classmethod(sources)})
 
 
 def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
@@ -83,6 +97,8 @@ def _read_file(path: Path, known: set[str]) -> dict[str, Any]:
 
 def _refuse_unknown(names: Sequence[str], known: set[str], where: str) -> None:
     for name in names:
+        if not isinstance(name, str):
+            raise SettingsError(f"{name!r}: a setting's name must be text (in {where})")
         if name in known or _INJECTED.fullmatch(name):
             continue
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)

@@ -103,7 +103,8 @@ def main() -> None:
         f"the last after {seconds['last_tile']:.1f} s"
     )
     print(
-        f"server   peak {memory['peak'] / 1e6:.0f} MB with all its processes, idle {memory['idle'] / 1e6:.0f} MB"
+        f"server   {memory['idle'] / 1e6:.0f} MB idle, {memory['peak'] / 1e6:.0f} MB at its peak, "
+        "all its processes"
     )
     print(f"client   grew by {int(str(result['client_growth_bytes'])) / 1e6:.0f} MB")
     print(f"saved    {options.out}")

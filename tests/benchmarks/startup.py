@@ -42,12 +42,10 @@ def main() -> None:
     pairs = [(start_server(), start_python()) for _ in range(options.runs)]
     server, python = (statistics.median(column) for column in zip(*pairs, strict=True))
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(
-        json.dumps({"server": [p[0] for p in pairs], "python": [p[1] for p in pairs]}, indent=1)
-    )
-    print(
-        f"serving after {server:.2f} s (median), {server / python:.1f} times a bare Python with grpc and numpy"
-    )
+    samples = {"server": [pair[0] for pair in pairs], "python": [pair[1] for pair in pairs]}
+    options.out.write_text(json.dumps(samples, indent=1) + "\n")
+    ratio = server / python
+    print(f"serving after {server:.2f} s (median), {ratio:.1f} times a bare Python with grpc and numpy")
 
 
 if __name__ == "__main__":

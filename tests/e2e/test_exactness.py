@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from tests.e2e.conftest import RunningServer
 
+from tests.e2e.conftest import RunningServer
 from upscaled import Client
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.networks.build import build_network

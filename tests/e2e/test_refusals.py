@@ -12,8 +12,8 @@ from pathlib import Path
 import grpc
 import pytest
 from PIL import Image
-from tests.e2e.conftest import RunningServer, running_server
 
+from tests.e2e.conftest import RunningServer, running_server
 from upscaled import Client, UpscaledError
 from upscaled.v1 import (
     account_pb2,

@@ -17,8 +17,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from PIL import Image
-from tests.e2e.conftest import RunningServer, running_server
 
+from tests.e2e.conftest import RunningServer, running_server
 from upscaled import Chunk, Client, Done, Plan, Progress, Tile, UpscaledError
 
 FAST = "real-esrgan-animevideo-v3"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.e2e.conftest import RunningServer
 
+from tests.e2e.conftest import RunningServer
 from upscaled import Chunk, Client, Done, Plan, Progress, Tile, Tiles
 
 FAST = "real-esrgan-animevideo-v3"

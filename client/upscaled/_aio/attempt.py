@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc.aio
 
+from upscaled._aio.proof import FileCheck
 from upscaled._aio.transport import Transport
 from upscaled._errors import BrokenStreamError, UpscaledError
 from upscaled._retry import Deadline
@@ -24,7 +24,7 @@ async def attempt(
 
     Closing the generator, at any point, cancels the rpc.
     """
-    check = _FileCheck()
+    check = FileCheck()
     done: result_pb2.UpscaleEvent | None = None
     with transport.errors(start.request_id):
         call = transport.upscaler.UpscaleStream(timeout=deadline.left(), metadata=transport.metadata)
@@ -35,7 +35,9 @@ async def attempt(
                 if kind == "done":
                     done = event
                 elif kind is not None:
-                    if kind == "chunk":
+                    if kind == "plan":
+                        check.expect(event.plan)
+                    elif kind == "chunk":
                         check.add(event.chunk)
                     yield event
         except asyncio.CancelledError:
@@ -49,7 +51,7 @@ async def attempt(
         raise BrokenStreamError(
             "the server ended the stream without its last event", request_id=start.request_id
         )
-    if _delivers_file(start):
+    if delivers_file(start.options, validate_only=start.validate_only):
         check.finish(done.done)
     yield done
 
@@ -90,40 +92,6 @@ def _raise_failure_of(sender: asyncio.Task[None]) -> None:
         raise failure
 
 
-def _delivers_file(start: upscaler_pb2.UpscaleStart) -> bool:
-    options = start.options
-    return not (start.validate_only or options.omit_file or options.delivery == options_pb2.DELIVERY_URL)
-
-
-class _FileCheck:
-    """Follows the chunks of a file: no gap, the announced size, the announced digest."""
-
-    def __init__(self) -> None:
-        self._size = 0
-        self._digest = hashlib.sha256()
-
-    def add(self, chunk: result_pb2.Chunk) -> None:
-        if chunk.offset != self._size:
-            raise BrokenStreamError(
-                f"a chunk begins at byte {chunk.offset} where byte {self._size} was expected",
-                metadata={"limit": self._size, "actual": chunk.offset},
-            )
-        self._digest.update(chunk.data)
-        self._size += len(chunk.data)
-
-    def finish(self, result: result_pb2.UpscaleResult) -> None:
-        if not result.outputs:
-            raise BrokenStreamError(
-                "the stream ended without naming its output", request_id=result.request_id
-            )
-        output = result.outputs[0]
-        if output.size_bytes != self._size:
-            raise BrokenStreamError(
-                f"{self._size} bytes arrived of a file of {output.size_bytes}",
-                metadata={"limit": output.size_bytes, "actual": self._size},
-                request_id=result.request_id,
-            )
-        if output.sha256 != self._digest.digest():
-            raise BrokenStreamError(
-                "the bytes that arrived do not have the announced SHA-256", request_id=result.request_id
-            )
+def delivers_file(options: options_pb2.UpscaleOptions, *, validate_only: bool) -> bool:
+    """Whether the answer carries the bytes of the file."""
+    return not (validate_only or options.omit_file or options.delivery == options_pb2.DELIVERY_URL)

@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
-from upscaled._aio.attempt import attempt
+from upscaled._aio.attempt import attempt, delivers_file
 from upscaled._aio.choice import UNARY_INPUT_BYTES, fits_unary
 from upscaled._aio.events import event_of
+from upscaled._aio.proof import check_inline
 from upscaled._aio.sinks import Sink
 from upscaled._aio.transport import Transport
 from upscaled._errors import BrokenStreamError, LimitExceededError, UpscaledError
@@ -69,6 +70,8 @@ async def try_unary(transport: Transport, work: Work, limits: Limits) -> Result 
         if error.reason != "INLINE_TOO_LARGE":
             raise
         return None
+    if delivers_file(work.options, validate_only=work.validate_only):
+        check_inline(answer)
     return Result.from_message(answer)
 
 

@@ -23,7 +23,7 @@ def seconds_for(plan: Plan, model: Model | None) -> float:
 def warning(plan: Plan, model: str, models: list[Model]) -> str | None:
     """A remark on work that will take long, naming faster models; `None` for work that will not."""
     known = {m.name: m for m in models} | {alias: m for m in models for alias in m.aliases}
-    chosen = known.get(model) or next((m for m in models if m.default), None)
+    chosen = known.get(model) or next((m for m in models if m.is_default), None)
     seconds = seconds_for(plan, chosen)
     if seconds < LONG_SECONDS:
         return None

@@ -40,7 +40,7 @@ def _table(models: list[Model]) -> Table:
     for model in models:
         speed = f"{model.seconds_per_megapixel:.3g}" if model.seconds_per_megapixel else "?"
         table.add_row(
-            model.name + (" (default)" if model.default else ""),
+            model.name + (" (default)" if model.is_default else ""),
             f"x{model.scale}",
             _weights(model),
             speed + ("" if model.speed_measured or speed == "?" else " (published)"),
@@ -66,7 +66,7 @@ def _as_dict(model: Model) -> dict[str, object]:
         "license": model.license,
         "available": model.available,
         "loaded": model.loaded,
-        "default": model.default,
+        "default": model.is_default,
         "denoise": model.denoise,
         "seconds_per_megapixel": model.seconds_per_megapixel,
         "speed_measured": model.speed_measured,

@@ -29,6 +29,9 @@ from upscaled import _enums as enums
 from upscaled.cli import estimate
 from upscaled.cli.connect import ApiKeyOption, CaOption, ServerOption, TlsOption, connect
 from upscaled.cli.display import Display, open_display
+from upscaled.cli.extras import install_hint, missing
+from upscaled.cli.preview import SUFFIXES as PREVIEW_SUFFIXES
+from upscaled.cli.preview import upscale_with_preview
 from upscaled.cli.targets import SUFFIX_OF_FORMAT, Target, UsageError, find_targets, format_of, size_tag
 
 # What would end every other image of the same command in the same way.
@@ -93,6 +96,14 @@ def upscale(
     quality: Annotated[
         int | None, typer.Option("--quality", "-q", help="Of lossy formats, 1 to 100. Default: 90.")
     ] = None,
+    preview: Annotated[
+        Path | None,
+        typer.Option(
+            "--preview",
+            metavar="FILE",
+            help="Picture (png, jpg or webp) that is kept up to date while the result arrives.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--no-overwrite", help="Whether existing files are replaced.")
     ] = False,
@@ -117,6 +128,7 @@ def upscale(
     try:
         format_ = format_of(output, format_)
         _check_inputs(inputs)
+        _check_preview(preview)
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error
     options: Options = {"model": model, "scale": scale, "width": width, "height": height, "quality": quality}
@@ -130,7 +142,7 @@ def upscale(
                 targets = find_targets(inputs, output, tag, SUFFIX_OF_FORMAT[format_ or "png"])
             except UsageError as error:
                 raise typer.BadParameter(str(error)) from error
-            batch = _Batch(client, models, options, timeout, overwrite, as_json, display)
+            batch = _Batch(client, models, options, timeout, overwrite, as_json, display, preview)
             failed = [target for target in targets if not batch.do(target)]
         if failed and len(targets) > 1:
             display.say(f"{len(failed)} of {len(targets)} images failed")
@@ -145,9 +157,19 @@ def _check_inputs(inputs: list[Path]) -> None:
             raise UsageError(f"{path}: no such file or folder")
 
 
+def _check_preview(path: Path | None) -> None:
+    """Likewise. Raises UsageError for another suffix, and where the package for it is missing."""
+    if path is None:
+        return
+    if names := missing("images"):
+        raise UsageError(f"--preview needs {', '.join(names)}: {install_hint('images')}")
+    if path.suffix.lower() not in PREVIEW_SUFFIXES:
+        raise UsageError(f"--preview: a file ending in {', '.join(PREVIEW_SUFFIXES)}; got {path.name!r}")
+
+
 def _own_scale(model: str | None, models: list[Model]) -> int:
     for known in models:
-        if (model is None and known.default) or model in (known.name, *known.aliases):
+        if (model is None and known.is_default) or model in (known.name, *known.aliases):
             return known.scale
     return 4  # the server will refuse the name; until then it only names a file
 
@@ -164,6 +186,7 @@ class _Batch:
         overwrite: bool,
         as_json: bool,
         display: Display,
+        preview: Path | None,
     ) -> None:
         self._client = client
         self._models = models
@@ -172,6 +195,7 @@ class _Batch:
         self._overwrite = overwrite
         self._as_json = as_json
         self._display = display
+        self._preview = preview
 
     def do(self, target: Target) -> bool:
         """Whether it went well. What would fail for every other image as well is raised instead."""
@@ -181,13 +205,7 @@ class _Batch:
         self._display.begin(target.source.name)
         start = time.monotonic()
         try:
-            result = self._client.upscale(
-                target.source,
-                output=target.output,
-                on_progress=self._on_progress(target),
-                timeout=self._timeout,
-                **self._options,
-            )
+            result = self._upscale(target)
         except (UpscaledError, OSError) as error:
             self._report_failure(target, error)
             if isinstance(error, _HOPELESS):
@@ -197,6 +215,26 @@ class _Batch:
             self._display.end()
         self._report(target, result, time.monotonic() - start)
         return True
+
+    def _upscale(self, target: Target) -> Result:
+        shown = self._on_progress(target)
+        if self._preview is None:
+            return self._client.upscale(
+                target.source,
+                output=target.output,
+                on_progress=shown,
+                timeout=self._timeout,
+                **self._options,
+            )
+        return upscale_with_preview(
+            self._client,
+            target.source,
+            target.output,
+            self._preview,
+            on_progress=shown,
+            timeout=self._timeout,
+            options=self._options,
+        )
 
     def _on_progress(self, target: Target) -> Callable[[Plan | Progress], None]:
         def show(event: Plan | Progress) -> None:

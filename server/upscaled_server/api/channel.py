@@ -13,6 +13,8 @@ def channel_options(max_message_bytes: int) -> ChannelOptions:
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
+        # Without this, its default of a minute wins over the keepalive timeout.
+        ("grpc.http2.ping_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         # Clients may ping this often during a long call; more often ends in GOAWAY.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

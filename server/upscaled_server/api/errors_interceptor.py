@@ -1,4 +1,4 @@
-"""Turns the domain's errors into gRPC statuses, for every servicer alike.
+"""Turns the domain's errors into gRPC statuses, for every servicer alike, and counts the calls that run.
 
 What is not a `DomainError` is a bug: the caller gets INTERNAL without particulars, the log gets the
 traceback.
@@ -6,6 +6,7 @@ traceback.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
@@ -13,6 +14,8 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 
+from upscaled_server.api import caller
+from upscaled_server.api.malformed import tolerant, well_formed
 from upscaled_server.api.statuses import code_of, to_status
 from upscaled_server.errors import DomainError, ProcessingFailed
 
@@ -23,10 +26,20 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler so that its errors end the call with a status and details.
+    """Wraps every handler of ours so that its errors end the call with a status and details.
 
     Handlers are coroutines; those that stream write through `context.write`.
     """
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Return when no call of ours is running. Health and reflection streams, which never end, do not
+        count."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -42,33 +55,40 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             if behaviour is not None:
                 build = getattr(grpc, f"{kind}_rpc_method_handler")
                 wrapped: Handler = build(
-                    _wrap(behaviour, method),
-                    request_deserializer=handler.request_deserializer,
+                    self._wrap(behaviour, method),
+                    request_deserializer=tolerant(handler.request_deserializer),
                     response_serializer=handler.response_serializer,
                 )
                 return wrapped
         return handler
 
+    def _wrap(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: Context) -> Any:
+            self._running += 1
+            self._idle.clear()
+            try:
+                return await behaviour(well_formed(request), context)
+            except Exception as error:
+                await _end(error, context, method)
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
 
-def _wrap(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
-    async def call(request: Any, context: Context) -> Any:
-        try:
-            return await behaviour(request, context)
-        except Exception as error:
-            await _end(error, context, method)
-
-    return call
+        return call
 
 
 async def _end(error: Exception, context: Context, method: str) -> NoReturn:
-    """End the call with the status of `error`; `abort` raises."""
+    """End the call with the status of `error`; `abort_with_status` raises."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    request_id = caller.request_id.get()
+    named = f"{method} {request_id!r}" if request_id else method
     if not isinstance(error, DomainError):
-        log.exception("unexpected error in %s", method, exc_info=error)
+        log.exception("unexpected error in %s", named, exc_info=error)
         error = ProcessingFailed("an internal error occurred; the server's log has the particulars")
     else:
         level = logging.ERROR if isinstance(error, ProcessingFailed) else logging.INFO
-        log.log(level, "%s ended %s: %s", method, code_of(error).name, error.message)
-    await context.abort_with_status(to_status(error))
+        log.log(level, "%s ended %s: %s", named, code_of(error).name, error.message)
+    await context.abort_with_status(to_status(error, request_id=request_id))
     raise AssertionError("abort_with_status always raises")

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from upscaled.v1 import models_pb2, models_pb2_grpc
-from upscaled_server.engine.catalogue import DEFAULT_MODEL, Catalogue, ModelSpec
+from upscaled_server.engine.catalogue import DEFAULT_MODEL, Catalogue, ModelSpec, Spec
 from upscaled_server.engine.weights.inventory import Inventory
+from upscaled_server.errors import InvalidField
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pool.pool import Pool
 
@@ -29,9 +30,11 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
         return models_pb2.ListModelsResponse(models=[await self._model(spec) for spec in self._catalogue])
 
     async def GetModel(self, message: models_pb2.GetModelRequest, context: Context) -> models_pb2.Model:
+        if not message.model:
+            raise InvalidField("model", "is missing", limit="a name or alias", actual="nothing")
         return await self._model(self._catalogue.resolve(message.model))
 
-    async def _model(self, spec: ModelSpec) -> models_pb2.Model:
+    async def _model(self, spec: Spec) -> models_pb2.Model:
         weights = await asyncio.to_thread(self._inventory.describe, spec)
         measured = self._pool.seconds_per_pixel(spec.name)
         seconds = self._published_seconds(spec) if measured is None else measured
@@ -44,18 +47,22 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
             license=spec.licence,
             available=weights is not None,
             loaded=self._pool.loaded(spec.name),
-            default=spec.name == DEFAULT_MODEL,
-            official_file=models_pb2.OfficialFile(
-                url=spec.official.url,
-                sha256=bytes.fromhex(spec.official.sha256),
-                size_bytes=spec.official.size_bytes,
-            ),
+            is_default=spec.name == DEFAULT_MODEL,
+            denoise=bool(spec.counterpart),
             seconds_per_megapixel=seconds * 1e6,
             speed_measured=measured is not None,
             max_input_pixels=min(
                 self._limits.max_input_pixels, self._limits.max_output_pixels // spec.scale**2
             ),
         )
+        if isinstance(spec, ModelSpec):
+            model.official_file.CopyFrom(
+                models_pb2.OfficialFile(
+                    url=spec.official.url,
+                    sha256=bytes.fromhex(spec.official.sha256),
+                    size_bytes=spec.official.size_bytes,
+                )
+            )
         if weights is not None:
             model.weights.CopyFrom(
                 models_pb2.Weights(
@@ -67,7 +74,7 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
             )
         return model
 
-    def _published_seconds(self, spec: ModelSpec) -> float:
+    def _published_seconds(self, spec: Spec) -> float:
         """Seconds per input pixel before anything was measured here: the catalogue's, over the cores
         there are."""
         return self._pool.traits(spec.name).seconds_per_pixel / self._pool.devices[0].cores

@@ -24,6 +24,7 @@ STATUS_OF: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CallerGone: grpc.StatusCode.CANCELLED,
     errors.NotImplementedHere: grpc.StatusCode.UNIMPLEMENTED,
     errors.ProcessingFailed: grpc.StatusCode.INTERNAL,
 }
@@ -45,8 +46,8 @@ def to_status(error: errors.DomainError, *, request_id: str = "") -> grpc.Status
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     ]
-    if isinstance(error, errors.InvalidField | errors.LimitExceeded):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+    if (field := _field_of(error)) is not None:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=error.message)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, errors.Overloaded):
         delay = duration_pb2.Duration()
@@ -65,3 +66,10 @@ def _pack(message: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(message)
     return packed
+
+
+def _field_of(error: errors.DomainError) -> str | None:
+    """The request field that the error is about, as a proto path."""
+    if isinstance(error, errors.InvalidField | errors.LimitExceeded):
+        return error.field
+    return "source" if isinstance(error, errors.ImageRejected) else None

@@ -162,6 +162,7 @@ def to_options(message: options_pb2.UpscaleOptions) -> Options:
         backend=message.backend,
         file_name=message.file_name,
         omit_file=message.omit_file,
+        keep_colors=message.keep_colors,
     )
 
 
@@ -219,6 +220,7 @@ def from_options(options: Options) -> options_pb2.UpscaleOptions:
         backend=options.backend,
         file_name=options.file_name,
         omit_file=options.omit_file,
+        keep_colors=options.keep_colors,
     )
     if options.tiles is not None:
         message.tiles.CopyFrom(

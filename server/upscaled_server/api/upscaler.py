@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing, suppress
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
-from upscaled.v1 import options_pb2, result_pb2, upscaler_pb2, upscaler_pb2_grpc
-from upscaled_server.api import translate
-from upscaled_server.errors import DeadlinePassed, DomainError, InvalidField, LimitExceeded
+from upscaled.v1 import result_pb2, upscaler_pb2, upscaler_pb2_grpc
+from upscaled_server.api import caller, translate
+from upscaled_server.errors import CallerGone, DeadlinePassed, DomainError, InlineTooLarge, InvalidField
 from upscaled_server.pipeline import events
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.limits import LimitSettings
@@ -21,13 +21,9 @@ from upscaled_server.pipeline.upscale import Upscaling
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 StreamRequests = AsyncIterator[upscaler_pb2.UpscaleStreamRequest]
 
+_T = TypeVar("_T")
+
 _DRAIN_SECONDS = 2.0
-
-
-class InlineTooLarge(LimitExceeded):
-    """The encoded file does not fit a unary answer; a stream or a stored output has no such limit."""
-
-    reason = "INLINE_TOO_LARGE"
 
 
 class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
@@ -87,7 +83,21 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
                 message = translate.from_event(
                     event, request_id=request.request_id, server_version=self._version
                 )
+                await self._write(message, context)
+
+    async def _write(self, message: result_pb2.UpscaleEvent, context: Context) -> None:
+        """Give the caller one event. It may take its time, but not for ever: what it holds back is
+        finished rows."""
+        idle = self._limits.reader_idle_seconds
+        try:
+            async with asyncio.timeout(idle) as waiting:
                 await context.write(message)
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            raise CallerGone(f"nothing was read for {idle:g} seconds", reader_idle_seconds=idle) from None
+        except (grpc.aio.InternalError, grpc.aio.UsageError):
+            raise CallerGone("the caller left before the end of the answer") from None
 
     def _check_inline(self, size: int) -> None:
         if size > self._limits.max_inline_bytes:
@@ -95,7 +105,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
                 "outputs.data",
                 "the encoded file is too large for one answer; use UpscaleStream",
                 limit=self._limits.max_inline_bytes,
-                actual=f"at least {size}",
+                actual=size,
                 unit="bytes",
             )
 
@@ -106,37 +116,44 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
 
     async def _to_stream_request(self, messages: StreamRequests) -> Request:
         iterator = aiter(messages)
+        first = await self._soon(anext(iterator, None), "no start message came")
+        kind = "nothing" if first is None else _kind(first)
+        if first is None or kind != "start":
+            raise InvalidField("start", "must be the first message", limit="one, first", actual=kind)
+        source: Bytes | Chunks
+        if first.start.HasField("source"):
+            source = translate.to_bytes(first.start.source, "start.source")
+            await self._soon(_refuse_more(iterator), "a start that names a source must end the caller's side")
+        else:
+            source = Chunks(_chunks(iterator), announced_bytes=first.start.size_bytes)
+        return _request(source, first.start)
+
+    async def _soon(self, waiting: Awaitable[_T], problem: str) -> _T:
+        """What the caller owes us now; `DeadlinePassed` with this problem if it does not come."""
+        idle = self._limits.upload_idle_seconds
         try:
-            async with asyncio.timeout(self._limits.upload_idle_seconds):
-                first = await anext(iterator, None)
-                kind = "nothing" if first is None else first.WhichOneof("part") or "an empty message"
-                if first is None or kind != "start":
-                    raise InvalidField("start", "must be the first message", limit="one, first", actual=kind)
-                start = first.start
-                source: Bytes | Chunks
-                if start.HasField("source"):
-                    source = await _named_source(start.source, iterator)
-                else:
-                    source = Chunks(_chunks(iterator), announced_bytes=start.size_bytes)
+            async with asyncio.timeout(idle) as timeout:
+                return await waiting
         except TimeoutError:
-            raise DeadlinePassed(
-                "no start message came", upload_idle_seconds=self._limits.upload_idle_seconds
-            ) from None
-        return Request(
-            source=source,
-            options=translate.to_options(start.options),
-            request_id=translate.to_request_id(start.request_id),
-            validate_only=start.validate_only,
-        )
+            if not timeout.expired():
+                raise
+            raise DeadlinePassed(f"{problem} within {idle:g} seconds", upload_idle_seconds=idle) from None
 
 
 def _to_request(message: upscaler_pb2.UpscaleRequest | upscaler_pb2.UpscaleTilesRequest) -> Request:
-    return Request(
-        source=translate.to_bytes(message.source),
-        options=translate.to_options(message.options),
-        request_id=translate.to_request_id(message.request_id),
-        validate_only=message.validate_only,
-    )
+    source = translate.to_bytes(message.source)
+    # The message lives as long as the call: without this, so would the encoded image.
+    message.source.Clear()
+    return _request(source, message)
+
+
+def _request(
+    source: Bytes | Chunks,
+    message: upscaler_pb2.UpscaleRequest | upscaler_pb2.UpscaleTilesRequest | upscaler_pb2.UpscaleStart,
+) -> Request:
+    request_id = translate.to_request_id(message.request_id)
+    caller.request_id.set(request_id)
+    return Request(source, translate.to_options(message.options), request_id, message.validate_only)
 
 
 async def _drain(messages: StreamRequests) -> None:
@@ -151,15 +168,22 @@ async def _drain(messages: StreamRequests) -> None:
                 pass
 
 
-async def _named_source(source: options_pb2.Source, rest: StreamRequests) -> Bytes:
-    image = translate.to_bytes(source, "start.source")
+async def _refuse_more(rest: StreamRequests) -> None:
     async for _ in rest:
         raise InvalidField("chunk", "may not follow a start that names a source", limit=0, actual=1)
-    return image
 
 
 async def _chunks(messages: StreamRequests) -> AsyncIterator[bytes]:
     async for message in messages:
         if message.WhichOneof("part") != "chunk":
-            raise InvalidField("start", "may come only once", limit=1, actual=2)
+            raise InvalidField(
+                "part",
+                "must be a chunk after the start",
+                limit="one start, then chunks",
+                actual=_kind(message),
+            )
         yield message.chunk
+
+
+def _kind(message: upscaler_pb2.UpscaleStreamRequest) -> str:
+    return message.WhichOneof("part") or "an empty message"

@@ -34,7 +34,9 @@ class Deadline:
     async def enforced(self) -> AsyncIterator[None]:
         """Cancel what runs inside when the moment comes, and raise `DeadlinePassed`."""
         try:
-            async with asyncio.timeout(self.remaining):
+            async with asyncio.timeout(self.remaining) as timeout:
                 yield
         except TimeoutError:
+            if not timeout.expired():
+                raise
             raise DeadlinePassed("the deadline passed while the image was being made") from None

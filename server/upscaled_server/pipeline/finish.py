@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 
-from upscaled_server.media.planes import Rows, join_alpha, over_white, split_alpha, to_bits, to_grey, to_rgb
+from upscaled_server.media.correction import ColourCorrection
+from upscaled_server.media.planes import Rows, join_alpha, over_white, split_alpha, to_bits, to_rgb
 from upscaled_server.media.resample import RowResampler
 from upscaled_server.media.row_buffer import RowBuffer
 from upscaled_server.media.size import OutputSize
@@ -58,28 +59,56 @@ class AlphaTrack:
 class Finisher:
     """What happens to every strip between decoder, network and encoder.
 
-    Its methods block for milliseconds: call them in a thread. `prepare` may run beside `push`.
+    Alpha is one of three: resampled beside the network (`alpha`), enlarged by it as colour is
+    (`network_alpha` resizes its result), or not there. Its methods block for milliseconds: call them in a
+    thread. `prepare` may run beside `push`.
     """
 
-    def __init__(self, resizer: Resizer, alpha: AlphaTrack | None, *, grey: bool, flatten: bool) -> None:
+    def __init__(
+        self,
+        resizer: Resizer,
+        alpha: AlphaTrack | None,
+        *,
+        flatten: bool,
+        network_alpha: Resizer | None = None,
+        correction: ColourCorrection | None = None,
+    ) -> None:
         self._resizer = resizer
         self._alpha = alpha
-        self._grey = grey
+        self._network_alpha = network_alpha
         self._flatten = flatten
+        self._correction = correction
         self._colour = RowBuffer()
+        self._enlarged_alpha = RowBuffer()
 
-    def prepare(self, rows: Rows) -> Rows:
-        """Decoded rows as the RGB that the network takes; alpha is put aside."""
+    def prepare(self, rows: Rows) -> tuple[Rows, ...]:
+        """Decoded rows as the RGB that the network takes, one array for each image that goes through it:
+        colour, and alpha where it does too."""
+        alpha = None
         if self._flatten:
             rows = over_white(rows)
-        elif self._alpha is not None:
+        elif self._network_alpha is not None or self._alpha is not None:
             rows, alpha = split_alpha(rows)
+        if self._correction is not None:
+            self._correction.keep(rows)
+        if alpha is not None and self._network_alpha is not None:
+            return to_rgb(rows), to_rgb(alpha)
+        if alpha is not None and self._alpha is not None:
             self._alpha.keep(alpha)
-        return to_rgb(rows)
+        return (to_rgb(rows),)
 
-    def push(self, rgb: Rows) -> Rows | None:
-        """The rows of the output that a strip of the network's rows completes."""
-        return self._with_alpha(self._resizer.push(to_grey(rgb) if self._grey else rgb))
+    def push(self, strips: tuple[Rows, ...]) -> Rows | None:
+        """The rows of the output that strips of the network's rows complete: for each image that went
+        through it the same rows, RGB, or one plane for grey and for alpha."""
+        colour = strips[0] if self._correction is None else self._correction.push(strips[0])
+        colour = self._resizer.push(colour)
+        if self._network_alpha is None:
+            return self._with_alpha(colour)
+        # A correction gives colour later than it takes it.
+        self._colour.append(colour)
+        self._enlarged_alpha.append(self._network_alpha.push(strips[1]))
+        count = min(self._colour.rows, self._enlarged_alpha.rows)
+        return join_alpha(self._colour.take(count), self._enlarged_alpha.take(count)) if count else None
 
     def _with_alpha(self, colour: Rows) -> Rows | None:
         if self._alpha is None:

@@ -38,6 +38,15 @@ class LimitSettings(BaseSettings):
     max_call_seconds: float = Field(
         4 * 3600.0, gt=0, description="Seconds after which a call ends even if its caller set no deadline."
     )
+    reader_idle_seconds: float = Field(
+        30.0, gt=0, description="Seconds after which a caller that reads nothing of its answer is given up."
+    )
+    max_uploading_bytes: int = Field(
+        512 * MEBIBYTE, ge=MEBIBYTE, description="Bytes of all encoded images being received in chunks."
+    )
+    max_calls: int = Field(
+        160, ge=1, description="Images being received, made or waited for at once; more are refused."
+    )
     upload_idle_seconds: float = Field(
         30.0, gt=0, description="Seconds without a byte after which an upload is given up."
     )

@@ -91,6 +91,7 @@ class Options:
     alpha: Alpha = Alpha.RESAMPLE
     metadata: MetadataPolicy = MetadataPolicy.KEEP
     color_space: ColorSpace = ColorSpace.INPUT
+    keep_colors: bool = False
     tiles: TileOptions | None = None
     delivery: Delivery = Delivery.INLINE
     priority: Priority = Priority.INTERACTIVE

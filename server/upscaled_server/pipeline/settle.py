@@ -4,18 +4,18 @@ values."""
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from dataclasses import dataclass, replace
+from typing import get_args
 
-from upscaled_server.engine.catalogue import Catalogue, ModelSpec
+from upscaled_server.engine.catalogue import Catalogue, Spec
+from upscaled_server.engine.device import BackendName, backend_missing
+from upscaled_server.engine.variant import DENOISE_STEPS, Variant
 from upscaled_server.errors import InvalidField, NotImplementedHere
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import (
-    Alpha,
-    ColorSpace,
     Delivery,
     Format,
-    MetadataPolicy,
     Options,
     TileOptions,
 )
@@ -23,16 +23,22 @@ from upscaled_server.pipeline.request import (
 DEFAULT_QUALITY = 90
 TILE_SIDES = (64, 4096)
 
-_FILE_NAME = re.compile(r"[^/\\\x00-\x1f\x7f]+")
-_ENCODED_HERE = (Format.PNG, Format.JPEG, Format.WEBP)
+# With the extension, what file systems take.
+_MAX_FILE_NAME_BYTES = 250
+
+# Control and format characters, surrogates, line and paragraph separators.
+_UNUSABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_LOSSLESS = (Format.PNG, Format.TIFF)
+_DEEP = _LOSSLESS
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Options that have been checked, and the model they name."""
+    """Options that have been checked, the model they name, and the variant of it that they ask for."""
 
     options: Options
-    model: ModelSpec
+    model: Spec
+    variant: Variant
 
 
 def settle(
@@ -41,7 +47,8 @@ def settle(
     """The options as they will be used.
 
     Raises `NotFound` for an unknown model, `InvalidField` for a value outside its range,
-    `NotImplementedHere` for what only later versions do.
+    `FailedPrecondition` for a backend that is not installed, `NotImplementedHere` for what only later
+    versions do.
     """
     model = catalogue.resolve(options.model)
     _check_size(options, limits)
@@ -49,18 +56,54 @@ def settle(
     _check_tiles(options.tiles)
     _check_file_name(options.file_name)
     _refuse_later_features(options)
-    if options.backend and options.backend not in backends:
-        raise InvalidField(
-            "options.backend", "is not available here", limit=", ".join(backends), actual=options.backend[:40]
-        )
-    lossy = options.format is Format.JPEG or (options.format is Format.WEBP and not options.lossless)
+    _check_backend(options.backend, backends, model)
+    denoise = _denoise(options.denoise_strength, model)
+    lossy = options.format not in _LOSSLESS and not options.lossless
     settled = replace(
         options,
         model=model.name,
         passes=max(1, options.passes),
         quality=(options.quality or DEFAULT_QUALITY) if lossy else None,
+        denoise_strength=None if denoise is None else denoise / DENOISE_STEPS,
     )
-    return Settled(settled, model)
+    # At full strength the model is as it is, and shared with those who did not ask.
+    adjusted = None if denoise == DENOISE_STEPS else denoise
+    return Settled(settled, model, Variant(model.name, options.backend, adjusted))
+
+
+def _check_backend(backend: str, backends: tuple[str, ...], model: Spec) -> None:
+    if backend and model.only_backend not in ("", backend):
+        raise InvalidField(
+            "options.backend",
+            f"cannot run {model.name}",
+            limit=model.only_backend,
+            actual=ascii(backend[:40]),
+        )
+    if not backend or backend in backends:
+        return
+    if backend in get_args(BackendName):
+        raise backend_missing(backend)
+    raise InvalidField(
+        "options.backend", "is not available here", limit=", ".join(backends), actual=ascii(backend[:40])
+    )
+
+
+def _denoise(strength: float | None, model: Spec) -> int | None:
+    """Hundredths. Raises `InvalidField` out of range, and for models that have no counterpart."""
+    if strength is None:
+        return None
+    if not model.counterpart:
+        raise InvalidField(
+            "options.denoise_strength",
+            f"does not apply to {model.name}",
+            limit="a model with `denoise`",
+            actual=f"{strength:g}",
+        )
+    if not 0 <= strength <= 1:
+        raise InvalidField(
+            "options.denoise_strength", "is out of range", limit="0 to 1", actual=f"{strength:g}"
+        )
+    return round(strength * DENOISE_STEPS)
 
 
 def _check_size(options: Options, limits: LimitSettings) -> None:
@@ -96,28 +139,33 @@ def _check_size(options: Options, limits: LimitSettings) -> None:
 
 
 def _check_format(options: Options) -> None:
-    if options.format not in _ENCODED_HERE:
-        raise NotImplementedHere(f"FORMAT_{options.format}", instead="choose PNG, JPEG or WebP")
     if options.bit_depth not in (0, 8, 16):
         raise InvalidField(
             "options.bit_depth", "is not a bit depth", limit="0, 8 or 16", actual=options.bit_depth
         )
-    if options.bit_depth == 16 and options.format is not Format.PNG:
+    if options.bit_depth == 16 and options.format not in _DEEP:
         raise InvalidField(
             "options.bit_depth", f"{options.format} has 8 bits", limit=8, actual=options.bit_depth
         )
     if options.quality is not None:
         if not 1 <= options.quality <= 100:
             raise InvalidField("options.quality", "is out of range", limit="1 to 100", actual=options.quality)
-        if options.format is Format.PNG or options.lossless:
+        if options.format in _LOSSLESS or options.lossless:
             raise InvalidField(
                 "options.quality",
                 "is for lossy formats",
-                limit="JPEG or lossy WebP",
+                limit="JPEG, AVIF or lossy WebP",
                 actual=f"{options.format}, lossless",
             )
-    if options.lossless and options.format is Format.JPEG:
-        raise InvalidField("options.lossless", "JPEG cannot be lossless", limit="PNG or WebP", actual="JPEG")
+    if options.lossless and options.format in (Format.JPEG, Format.AVIF):
+        raise InvalidField(
+            "options.lossless",
+            f"{options.format} is written lossy",
+            limit="PNG, TIFF or WebP",
+            actual=options.format,
+        )
+    if options.progressive and options.format is not Format.JPEG:
+        raise InvalidField("options.progressive", "is for JPEG", limit="JPEG", actual=options.format)
 
 
 def _check_tiles(tiles: TileOptions | None) -> None:
@@ -137,9 +185,12 @@ def _check_tiles(tiles: TileOptions | None) -> None:
 
 def _check_file_name(name: str) -> None:
     size = len(name.encode())
-    if size > 255:
-        raise InvalidField("options.file_name", "is too long", limit="255 bytes", actual=f"{size} bytes")
-    if name and (not _FILE_NAME.fullmatch(name) or name in (".", "..")):
+    if size > _MAX_FILE_NAME_BYTES:
+        raise InvalidField(
+            "options.file_name", "is too long", limit=f"{_MAX_FILE_NAME_BYTES} bytes", actual=f"{size} bytes"
+        )
+    unusable = any(each in "/\\" or unicodedata.category(each) in _UNUSABLE for each in name)
+    if unusable or name != name.strip() or name in (".", ".."):
         raise InvalidField(
             "options.file_name",
             "has characters that no file name may have",
@@ -151,11 +202,6 @@ def _check_file_name(name: str) -> None:
 def _refuse_later_features(options: Options) -> None:
     refused = {
         "UpscaleOptions.delivery = DELIVERY_URL": options.delivery is Delivery.URL,
-        "UpscaleOptions.progressive": options.progressive,
-        "UpscaleOptions.denoise_strength": options.denoise_strength is not None,
-        "UpscaleOptions.alpha = ALPHA_NETWORK": options.alpha is Alpha.NETWORK,
-        "UpscaleOptions.metadata = METADATA_STRIP_GPS": options.metadata is MetadataPolicy.STRIP_GPS,
-        "UpscaleOptions.color_space = COLOR_SPACE_SRGB": options.color_space is ColorSpace.SRGB,
     }
     for feature, asked in refused.items():
         if asked:

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upscaled_server.errors import LimitExceeded
 from upscaled_server.media.encode import EncodeOptions
 from upscaled_server.media.encode.still import encode_image
+from upscaled_server.media.info import Metadata
 from upscaled_server.media.planes import Rows, over_white, to_bits, to_rgb
 from upscaled_server.pipeline.request import TileEncoding, TileOptions
+
+MIN_SIZE = 64
+
+# What a row of tiles may hold while it fills; the default size fits the widest output there is.
+MAX_BAND_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +52,30 @@ class TileGrid:
         return self.columns * math.ceil(self.height / self.size)
 
 
+def check_band(options: TileOptions, width: int, pixel_bytes: int) -> None:
+    """Raise `LimitExceeded` if one row of tiles of an output of this width would hold too much memory."""
+    largest = max(MIN_SIZE, MAX_BAND_BYTES // (width * pixel_bytes))
+    if options.size > largest:
+        raise LimitExceeded(
+            "options.tiles.size",
+            f"tiles of this size are too much for an output {width} pixels wide",
+            limit=largest,
+            actual=options.size,
+            unit="pixels",
+        )
+
+
 class TileCutter:
     """Gathers output rows until a row of tiles is complete, and hands its tiles to an executor. Holds one
     row of tiles."""
 
-    def __init__(self, width: int, height: int, options: TileOptions, executor: Executor) -> None:
+    def __init__(
+        self, width: int, height: int, options: TileOptions, executor: Executor, icc: bytes | None = None
+    ) -> None:
         self._grid = TileGrid(width, height, options.size)
         self._options = options
         self._executor = executor
+        self._metadata = Metadata(icc=icc)
         self._band: Rows | None = None
         self._held = 0
         self._top = 0
@@ -75,12 +98,15 @@ class TileCutter:
     def _cut(self, band: Rows) -> Iterator[PendingTile]:
         for x in range(0, band.shape[1], self._options.size):
             pixels = band[:, x : x + self._options.size]
-            data = self._executor.submit(encode_tile, pixels, self._options)
+            data = self._executor.submit(encode_tile, pixels, self._options, self._metadata)
             yield PendingTile(x, self._top, pixels.shape[1], pixels.shape[0], pixels.nbytes, data)
 
 
-def encode_tile(pixels: Rows, options: TileOptions) -> bytes:
-    """Pixels (height, width, 1..4 planes), uint8 or uint16, in the encoding asked for, with 8 bits."""
+def encode_tile(pixels: Rows, options: TileOptions, metadata: Metadata | None = None) -> bytes:
+    """Pixels (height, width, 1..4 planes), uint8 or uint16, in the encoding asked for, with 8 bits.
+
+    The profile in `metadata` goes into tiles that are files; raw pixels have no place for it.
+    """
     pixels = to_bits(pixels, 8)
     has_alpha = pixels.shape[2] in (2, 4)
     match options.encoding:
@@ -90,11 +116,11 @@ def encode_tile(pixels: Rows, options: TileOptions) -> bytes:
             return _to_rgba(pixels, has_alpha).tobytes()
         case TileEncoding.JPEG:
             colour = over_white(pixels) if has_alpha else pixels
-            return encode_image(colour, "JPEG", EncodeOptions(quality=options.quality))
+            return encode_image(colour, "JPEG", EncodeOptions(quality=options.quality), metadata)
         case TileEncoding.WEBP:
-            return encode_image(pixels, "WEBP", EncodeOptions(quality=options.quality))
+            return encode_image(pixels, "WEBP", EncodeOptions(quality=options.quality), metadata)
         case TileEncoding.PNG:
-            return encode_image(pixels, "PNG", EncodeOptions())
+            return encode_image(pixels, "PNG", EncodeOptions(), metadata)
 
 
 def _to_rgba(pixels: Rows, has_alpha: bool) -> Rows:

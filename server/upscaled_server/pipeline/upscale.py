@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from upscaled_server.engine.catalogue import Catalogue
-from upscaled_server.errors import ProcessingFailed
-from upscaled_server.intake.upload import gather
-from upscaled_server.media.codec import CodecHost, DecodedImage, DecodeLimits
+from upscaled_server.errors import DeadlinePassed, Overloaded, ProcessingFailed
+from upscaled_server.intake.upload import UploadMemory, gather
+from upscaled_server.media.codec import CodecHost, Converter, DecodedImage, DecodeLimits
+from upscaled_server.media.correction import ColourCorrection
 from upscaled_server.media.encode import open_encoder
 from upscaled_server.media.info import ImageInfo
 from upscaled_server.media.planes import Rows
@@ -35,6 +37,9 @@ from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.run import PoolRun
 
 _T = TypeVar("_T")
+
+# Rows of each image that goes through the network: colour, and alpha where it does too.
+Strips = tuple[Rows, ...]
 
 # Rows read from the decoder at once when the network does not ask for fewer.
 _READ_ROWS = 256
@@ -59,12 +64,21 @@ class Upscaling:
         self._limits = limits
         self._decode_limits = decode_limits
         self._executor = executor
+        self._uploads = UploadMemory(limits.max_uploading_bytes)
+        self._running = 0
 
     async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
         """The events of one request, see `events.py` for their order. Close the generator to stop the work.
 
-        Raises the domain's errors; nothing of the work is left behind when it does.
+        Raises the domain's errors, `Overloaded` before anything is read where too much is going on already;
+        nothing of the work is left behind when it does.
         """
+        with self._counted():
+            async with aclosing(self._run(request, deadline)) as events:
+                async for event in events:
+                    yield event
+
+    async def _run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
         clock = StageClock()
         settled = settle(request.options, self._catalogue, self._limits, self._pool.backends)
         data = await self._fetch(request, clock)
@@ -82,10 +96,12 @@ class Upscaling:
             layout = lay_out(settled, image.info, self._limits, self._pool)
             yield layout.to_plan(self._pool.waiting)
             deadline.check("the network")
+            self._check_time(layout, deadline)
             with clock.during(Stage.QUEUE):
                 runs = await stack.enter_async_context(
-                    self._pool.open_chain(settled.model.name, layout.passes, layout.bits)
+                    self._pool.open_chain(settled.variant, layout.runs, layout.bits, planes=layout.run_planes)
                 )
+            converter = await stack.enter_async_context(self._converter(layout))
             yield Progress(Stage.INFER, 0.0, 0, layout.size.height)
             delivery = stack.enter_context(self._delivery(layout, clock))
             for event in delivery.begin():
@@ -93,13 +109,46 @@ class Upscaling:
             rows = await stack.enter_async_context(aclosing(self._output_rows(image, runs, layout, clock)))
             async for strip in rows:
                 deadline.check("the rest of the image")
+                if converter is not None:
+                    with clock.during(Stage.RESAMPLE):
+                        strip = await converter.convert(strip)
                 async for event in delivery.push(strip):
                     yield event
             async for event in delivery.finish():
                 yield event
         yield _done(layout, clock, _provenance(layout, runs), delivery)
 
-    async def _fetch(self, request: Request, clock: StageClock) -> bytes:
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._running >= self._limits.max_calls:
+            raise Overloaded(
+                "too many images at once",
+                retry_after_seconds=max(1.0, self._pool.stats.seconds_pending / self._limits.max_calls),
+                limit=self._limits.max_calls,
+                actual=self._running + 1,
+            )
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+
+    def _check_time(self, layout: Layout, deadline: Deadline) -> None:
+        """Refuse at once what cannot be done in time: by twice the estimate, and only where it was
+        measured."""
+        model = layout.settled.model.name
+        if (
+            self._pool.seconds_per_pixel(model) is not None
+            and layout.estimated_seconds > 2 * deadline.remaining
+        ):
+            raise DeadlinePassed(
+                f"the deadline cannot be met: about {layout.estimated_seconds:.1f} s of work, "
+                f"{max(0.0, deadline.remaining):.1f} s left",
+                estimated_seconds=round(layout.estimated_seconds, 3),
+                remaining_seconds=round(deadline.remaining, 3),
+            )
+
+    async def _fetch(self, request: Request, clock: StageClock) -> bytes | bytearray:
         source = request.source
         if isinstance(source, Bytes):
             return source.data
@@ -109,9 +158,27 @@ class Upscaling:
                 max_bytes=self._limits.max_input_bytes,
                 idle_seconds=self._limits.upload_idle_seconds,
                 announced_bytes=source.announced_bytes,
+                memory=self._uploads,
             )
 
-    async def _probe(self, data: bytes, clock: StageClock) -> ImageInfo:
+    @asynccontextmanager
+    async def _converter(self, layout: Layout) -> AsyncIterator[Converter | None]:
+        """What brings the output back into the input's colour space; None where it is sRGB."""
+        icc, size = layout.metadata.icc, layout.size
+        if icc is None or not layout.converts_back:
+            yield None
+            return
+        async with self._codec.converter(
+            icc,
+            width=size.width,
+            height=size.height,
+            channels=layout.info.channels,
+            has_alpha=layout.has_alpha,
+            bits=layout.bits,
+        ) as converter:
+            yield converter
+
+    async def _probe(self, data: bytes | bytearray, clock: StageClock) -> ImageInfo:
         with clock.during(Stage.DECODE):
             return await self._codec.probe(data, self._decode_limits)
 
@@ -121,14 +188,15 @@ class Upscaling:
         """Decoded rows through the network, pass by pass, to rows of the output."""
         finisher = _finisher(layout)
 
-        async def read_decoded(wanted: int) -> Rows | None:
+        async def read_decoded(wanted: int) -> Strips | None:
             with clock.during(Stage.DECODE):
                 rows = await image.read(min(wanted, _READ_ROWS))
             return None if rows is None else await self._in_thread(finisher.prepare, rows)
 
-        network_rows = _through_network(read_decoded, runs[0], clock)
-        for run in runs[1:]:
-            network_rows = _through_network(_reader(network_rows), run, clock)
+        count = len(layout.passes)
+        network_rows = _through_network(read_decoded, runs[::count], clock)
+        for number in range(1, count):
+            network_rows = _through_network(_reader(network_rows), runs[number::count], clock)
         async with ahead(network_rows) as strips:
             async for strip in strips:
                 with clock.during(Stage.RESAMPLE):
@@ -152,7 +220,8 @@ class Upscaling:
                 executor=self._executor,
             )
         if options.tiles is not None:
-            cutter = TileCutter(size.width, size.height, options.tiles, self._executor)
+            icc = layout.metadata.icc
+            cutter = TileCutter(size.width, size.height, options.tiles, self._executor, icc)
         encoding = TileEncoding.PNG if options.tiles is None else options.tiles.encoding
         return Delivery(encoder, cutter, encoding, size.height, clock)
 
@@ -161,37 +230,52 @@ class Upscaling:
 
 
 async def _through_network(
-    read: Callable[[int], Awaitable[Rows | None]], run: PoolRun, clock: StageClock
-) -> AsyncGenerator[Rows, None]:
-    """Feed a run what it wants and give the rows it finishes."""
-    while not run.done:
-        while run.rows_wanted:
-            rows = await read(run.rows_wanted)
-            if rows is None:
-                raise ProcessingFailed(f"the input ended {run.rows_wanted} rows too early")
-            await run.feed(rows)
+    read: Callable[[int], Awaitable[Strips | None]], runs: Sequence[PoolRun], clock: StageClock
+) -> AsyncGenerator[Strips, None]:
+    """Feed the runs of one pass what they want and give the rows they finish.
+
+    Runs of one pass have one plan, so they want and finish the same rows.
+    """
+    first = runs[0]
+    while not first.done:
+        while first.rows_wanted:
+            strips = await read(first.rows_wanted)
+            if strips is None:
+                raise ProcessingFailed(f"the input ended {first.rows_wanted} rows too early")
+            for run, rows in zip(runs, strips, strict=True):
+                await run.feed(rows)
         with clock.during(Stage.INFER):
-            finished = await run.step()
-        if finished.shape[0]:
+            finished = tuple([await run.step() for run in runs])
+        if finished[0].shape[0]:
             yield finished
 
 
-def _reader(rows: AsyncIterator[Rows]) -> Callable[[int], Awaitable[Rows | None]]:
+def _reader(strips: AsyncIterator[Strips]) -> Callable[[int], Awaitable[Strips | None]]:
     """The rows of one pass as the input of the next, whatever number is asked for."""
 
-    async def read(_: int) -> Rows | None:
-        return await anext(rows, None)
+    async def read(_: int) -> Strips | None:
+        return await anext(strips, None)
 
     return read
 
 
 def _finisher(layout: Layout) -> Finisher:
     info, size, bits = layout.info, layout.size, layout.bits
-    resizer = Resizer(
-        layout.network_width, layout.network_height, layout.network_factor, size, info.channels, bits
+
+    def resizer(planes: int) -> Resizer:
+        width, height, factor = layout.network_width, layout.network_height, layout.network_factor
+        return Resizer(width, height, factor, size, planes, bits)
+
+    beside = layout.has_alpha and not layout.network_alpha
+    return Finisher(
+        resizer(info.channels),
+        AlphaTrack(info.width, info.height, size, bits) if beside else None,
+        flatten=info.has_alpha and not layout.has_alpha,
+        network_alpha=resizer(1) if layout.network_alpha else None,
+        correction=ColourCorrection(info.width, info.height, layout.network_factor, info.channels, bits)
+        if layout.options.keep_colors
+        else None,
     )
-    alpha = AlphaTrack(info.width, info.height, size, bits) if layout.has_alpha else None
-    return Finisher(resizer, alpha, grey=info.channels == 1, flatten=info.has_alpha and not layout.has_alpha)
 
 
 def _done(
@@ -200,18 +284,20 @@ def _done(
     """The summary. Without a delivery (`validate_only`) or a file (`omit_file`) there is no size and no
     hash."""
     has_file = delivery is not None and not layout.options.omit_file
-    warnings = []
-    if layout.info.frames > 1:
-        warnings.append("animated input: only the first frame was used")
     return Done(
         plan=layout.to_plan(0),
-        settings=layout.options,
+        settings=replace(
+            layout.options,
+            bit_depth=layout.bits,
+            backend=layout.options.backend if provenance is None else provenance.backend,
+            file_name=layout.file_name.rpartition(".")[0],
+        ),
         seconds=clock.seconds,
         total_seconds=clock.total,
         provenance=provenance,
         size_bytes=delivery.size_bytes if delivery is not None and has_file else None,
         sha256=delivery.sha256 if delivery is not None and has_file else None,
-        warnings=tuple(warnings),
+        warnings=layout.remarks,
     )
 
 
@@ -223,6 +309,6 @@ def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
         precision=made_by.precision,
         device=runs[0].device.kind,
         weights_sha256=made_by.weights.sha256,
-        weights_source=made_by.weights.origin,
+        weights_source=made_by.weights.described,
         execution=json.dumps([plan.to_dict() for plan in layout.passes], separators=(",", ":")),
     )

