@@ -44,6 +44,7 @@ from upscaled_server.api.unimplemented import unimplemented
 from upscaled_server.api.upscaler import UpscalerServicer
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom.scan import FolderModels
+from upscaled_server.engine.machine import usable_cores
 from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
@@ -51,7 +52,6 @@ from upscaled_server.media.codec import CodecHost
 from upscaled_server.pipeline.decoding import DecodeSettings
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.upscale import Upscaling
-from upscaled_server.pool.limits import usable_cores
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.settings import Settings

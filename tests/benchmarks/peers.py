@@ -25,7 +25,7 @@ from tests.benchmarks.contest.accuracy import compare
 from tests.benchmarks.contest.cases import FULL, SHORT, Case, picture, source
 from tests.benchmarks.contest.entrants import ENTRANTS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
-from upscaled_server.engine.device import usable_memory
+from upscaled_server.engine.machine import usable_memory
 
 # Measured rounds of a case: as many as fit into the time, within these bounds.
 MIN_ROUNDS, MAX_ROUNDS = 2, 7

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from upscaled_server.engine.machine import usable_cores, usable_memory
 from upscaled_server.errors import FailedPrecondition
 
 BackendName = Literal["ncnn", "torch", "realesrgan"]
@@ -119,28 +119,6 @@ def choose_device(
         parallel=parallel or usable_cores(),
         budget_bytes=budget_bytes or int(usable_memory() * _MEMORY_SHARE),
     )
-
-
-def usable_cores() -> int:
-    """The cores this process may use: its affinity, bounded by the cgroup's CPU quota."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal() and int(quota[1]):
-        cores = min(cores, max(1, round(int(quota[0]) / int(quota[1]))))
-    return max(1, cores)
-
-
-def usable_memory() -> int:
-    """Bytes this process may use: what the machine has available, bounded by the cgroup's limit."""
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith("MemAvailable:"):
-            available = int(line.split()[1]) * 1024
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit = _read(path).strip()
-        if limit.isdecimal():
-            available = min(available, int(limit))
-    return available
 
 
 def _may_have_cuda() -> bool:

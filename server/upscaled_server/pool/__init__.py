@@ -14,7 +14,6 @@
     transport.py   how it gets across
     pixels.py      and the pixels
     devices.py     what there is to run on
-    limits.py      what the container allows
 
 Importing this package imports nothing: the worker process must not load what only the server needs.
 """

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from upscaled_server.engine.machine import usable_cores, usable_memory
 from upscaled_server.errors import FailedPrecondition
-from upscaled_server.pool.limits import usable_cores, usable_memory
 from upscaled_server.pool.settings import PoolSettings
 
 log = logging.getLogger("upscaled_server.pool")

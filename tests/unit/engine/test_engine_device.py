@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 
-from upscaled_server.engine.device import choose_device, usable_cores, usable_memory
+from upscaled_server.engine.device import choose_device
+from upscaled_server.engine.machine import usable_cores, usable_memory
 from upscaled_server.errors import FailedPrecondition
 
 

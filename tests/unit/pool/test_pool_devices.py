@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from upscaled_server.engine.machine import usable_cores, usable_memory
 from upscaled_server.errors import FailedPrecondition
 from upscaled_server.pool.devices import Found, find_devices, probe_cuda
-from upscaled_server.pool.limits import usable_cores, usable_memory
 from upscaled_server.pool.settings import PoolSettings
 
 _CARDS: Found = [
