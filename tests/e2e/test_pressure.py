@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from tests.e2e.conftest import RunningServer, running_server
-from upscaled import Client, UpscaledError
+from upscaled import Client, Done, Progress, UpscaledError
 from upscaled.v1 import upscaler_pb2, upscaler_pb2_grpc
 
 FAST = "real-esrgan-animevideo-v3"
@@ -82,6 +82,21 @@ def test_more_calls_than_allowed_are_refused_at_once_and_told_when_to_come_back(
         assert outcomes["done"] + outcomes["OVERLOADED"] == 24
         assert waits
         assert all(wait is not None and wait > 0 for wait in waits)
+
+
+def test_who_waits_in_the_queue_hears_the_place() -> None:
+    with running_server(UPSCALED_MAX_OPEN_RUNS="1") as server, Client(server.address, timeout=120) as client:
+        first = client.upscale_stream(_noise(1400, 1000), model=FAST, omit_file=True)
+        next(first)
+        next(first)
+        reading = threading.Thread(target=lambda: list(first))
+        reading.start()
+        events = list(client.upscale_stream(_noise(16, 16), model=FAST))
+        waiting = [e for e in events if isinstance(e, Progress) and e.stage == "queue"]
+        reading.join(120)
+        assert waiting
+        assert {event.queue_position for event in waiting} == {1}
+        assert isinstance(events[-1], Done)
 
 
 def test_a_trickling_upload_is_ended() -> None:

@@ -29,6 +29,7 @@ from upscaled_server.pipeline.events import Done, Event, Progress, Provenance, S
 from upscaled_server.pipeline.finish import AlphaTrack, Finisher, Resizer
 from upscaled_server.pipeline.layout import Layout, lay_out
 from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pipeline.queueing import Queueing
 from upscaled_server.pipeline.request import Bytes, Request, TileEncoding
 from upscaled_server.pipeline.settle import settle
 from upscaled_server.pipeline.stages import StageClock
@@ -97,10 +98,15 @@ class Upscaling:
             yield layout.to_plan(self._pool.waiting)
             deadline.check("the network")
             self._check_time(layout, deadline)
+            opening = self._pool.open_chain(
+                settled.variant, layout.runs, layout.bits, planes=layout.run_planes
+            )
+            queueing = Queueing(opening, stack)
             with clock.during(Stage.QUEUE):
-                runs = await stack.enter_async_context(
-                    self._pool.open_chain(settled.variant, layout.runs, layout.bits, planes=layout.run_planes)
-                )
+                async with aclosing(queueing.positions()) as positions:
+                    async for position in positions:
+                        yield Progress(Stage.QUEUE, 0.0, 0, layout.size.height, queue_position=position)
+            runs = queueing.runs
             converter = await stack.enter_async_context(self._converter(layout))
             yield Progress(Stage.INFER, 0.0, 0, layout.size.height)
             delivery = stack.enter_context(self._delivery(layout, clock))

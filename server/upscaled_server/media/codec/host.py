@@ -118,9 +118,9 @@ class CodecHost:
         Once entered, `data` is not needed any more. Waits for its turn (see `CodecSettings`) without a limit
         of its own: the caller bounds it by its deadline.
 
-        Raises NotAnImage, DamagedImage, UnsupportedImage, or LimitExceeded (field "image") for what is the
-        image's doing; OutOfMemory if the child was killed from outside; Unavailable if the codec process
-        went away; ProcessingFailed if the child broke the protocol. Cancelling kills the child.
+        Raises NotAnImage, DamagedImage, UnsupportedImage, or LimitExceeded (field "image") for what is
+        the image's doing; Unavailable if the child was killed from outside or the codec process went
+        away; ProcessingFailed if the child broke the protocol. Cancelling kills the child.
         """
         async with self._session(data, limits) as session:
             async with session.explaining():

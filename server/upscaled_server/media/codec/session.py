@@ -16,7 +16,6 @@ from upscaled_server.errors import (
     DamagedImage,
     DomainError,
     LimitExceeded,
-    OutOfMemory,
     ProcessingFailed,
     Unavailable,
 )
@@ -158,7 +157,9 @@ class Session:
             )
         if name in _CRASHES:
             return DamagedImage(f"these bytes crash the decoder ({name.name})")
-        return OutOfMemory(f"the decoder was killed ({name.name}), most likely because memory ran out")
+        return Unavailable(
+            f"the decoder was killed ({name.name}), most likely because the machine ran out of memory"
+        )
 
 
 async def _memfd(data: bytes | bytearray | memoryview) -> int:
