@@ -27,6 +27,7 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._finalising: set[asyncio.Future[object]] = set()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Waits for `work`. Whatever interrupts the waiting (Ctrl-C) cancels it and waits until it has
@@ -48,11 +49,24 @@ class LoopThread:
             raise
 
     def call_soon(self, work: Coroutine[Any, Any, object]) -> None:
-        """Starts `work` without waiting; drops it when the loop is gone. For finalisers."""
-        try:
-            self._submit(work)
-        except (ClientClosedError, RuntimeError):
+        """Starts `work` without waiting; drops it when the loop is gone. For finalisers.
+
+        Takes no lock: the garbage collector runs finalisers anywhere, also in a thread that holds it.
+        """
+        loop = self._loop
+        if loop is None or self._closed or os.getpid() != self._pid:
             work.close()
+            return
+        try:
+            loop.call_soon_threadsafe(self._start, work)
+        except RuntimeError:  # the loop was closed meanwhile
+            work.close()
+
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.ensure_future(work)
+        # The loop itself keeps no strong reference to its tasks.
+        self._finalising.add(task)
+        task.add_done_callback(self._finalising.discard)
 
     def _submit(self, work: Coroutine[Any, Any, T]) -> tuple[concurrent.futures.Future[T], threading.Event]:
         ended = threading.Event()
