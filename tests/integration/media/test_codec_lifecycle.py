@@ -114,13 +114,14 @@ async def test_cancelling_at_any_moment_leaves_nothing(nothing_left: Check) -> N
 async def test_a_killed_child_fails_its_own_decode_only(nothing_left: Check) -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, LIMITS) as first, host.decode(png(), LIMITS) as second:
-        await first.read(1)
-        victim = max(children_of(pid_of(host)), key=_resident)
-        os.kill(victim, signal.SIGKILL)
-        with pytest.raises(Unavailable, match="SIGKILL"):
-            await read_to_end(first)
-        assert await second.read(64) is not None
+    async with host.decode(LARGE, LIMITS) as first:
+        (victim,) = children_of(pid_of(host))  # alone, and alive until all its rows have been read
+        async with host.decode(png(), LIMITS) as second:
+            await first.read(1)
+            os.kill(victim, signal.SIGKILL)
+            with pytest.raises(Unavailable, match="SIGKILL"):
+                await read_to_end(first)
+            assert await second.read(64) is not None
     await host.aclose()
     await nothing_left()
 
@@ -150,7 +151,7 @@ async def test_when_the_codec_process_dies_its_decodes_fail_and_the_next_works(n
             await read_to_end(image)
     with pytest.raises(Unavailable):
         await task
-    await eventually(lambda: not Path(f"/proc/{child}").exists())
+    await eventually(lambda: not _is_running(child))
     assert (await decode_all(host, png()))[0].width == 64
     assert host.pid not in (None, before)
     await host.aclose()
@@ -187,7 +188,7 @@ asyncio.run(main())
         await eventually(lambda: len(children_of(zygote)) == 1)
         (child,) = children_of(zygote)
         server.kill()
-    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (zygote, child)))
+    await eventually(lambda: not any(_is_running(pid) for pid in (zygote, child)))
 
 
 async def test_signals_to_the_terminal_are_the_servers_to_handle() -> None:
@@ -202,18 +203,19 @@ async def test_signals_to_the_terminal_are_the_servers_to_handle() -> None:
 async def test_a_slow_reader_is_not_hurried_and_holds_back_the_decoder() -> None:
     host = CodecHost()
     await host.start()
-    limits = DecodeLimits(wall_seconds=1.0)
-    async with host.decode(LARGE, limits) as image:
+    medium = png((2500, 2000))  # decoded in some 50 ms, so that a busy machine keeps within the limit
+    limits = DecodeLimits(wall_seconds=2.5)
+    async with host.decode(medium, limits) as image:
         await image.read(1)
         (child,) = children_of(pid_of(host))
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(3)
         held = _resident(child)
         rows = 1
         while (part := await image.read(100)) is not None:
             rows += len(part)
-        assert rows == 3000
-    # The decoded image (4 bytes a pixel) and a strip or two, not a second image.
-    assert held < 60_000_000 + 64_000_000
+        assert rows == 2000
+    # The decoded image (4 bytes a pixel), the libraries and a strip or two, not a second image.
+    assert held < 20_000_000 + 80_000_000
     await host.aclose()
 
 
@@ -230,14 +232,11 @@ async def test_a_reader_that_never_comes_back_is_given_up() -> None:
 async def test_many_at_once_take_turns_and_all_come_right() -> None:
     host = CodecHost(CodecSettings(parallel_decodes=3))
     await host.start()
-    most = 0
 
     async def one(value: int) -> None:
-        nonlocal most
         buffer = io.BytesIO()
         Image.new("L", (300, 200), value).save(buffer, "PNG")
         _, rows = await decode_all(host, buffer.getvalue())
-        most = max(most, len(children_of(pid_of(host))))
         assert np.array_equal(rows, np.full((200, 300, 1), value))
 
     await asyncio.gather(*(one(value) for value in range(60)))
@@ -306,3 +305,11 @@ async def test_a_child_gives_up_its_rights() -> None:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def _is_running(pid: int) -> bool:
+    """False also for one that has ended and that its new parent, the container's first process, forgets."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

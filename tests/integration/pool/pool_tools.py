@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -115,10 +116,14 @@ def run_in_process(engine: Engine, plan: RunPlan, image: NDArray[Any], bits: Any
     return np.concatenate(finished)
 
 
-def held() -> tuple[int, int, int]:
-    files = len(list(Path("/proc/self/fd").iterdir()))
-    mapped = Path("/proc/self/maps").read_text().count("memfd:upscaled")
-    return files, mapped, len(children())
+def held() -> frozenset[str]:
+    """Every descriptor, mapping of rows and child process of this process, by a name that stays the same."""
+    found = {f"child {pid}" for pid in children()}
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists them
+            found.add(f"descriptor {each.name}: {each.readlink()}")
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return frozenset(found.union(line for line in maps if "memfd:upscaled" in line))
 
 
 def children() -> list[int]:
