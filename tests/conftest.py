@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("upscaled", deadline=None)
+hypothesis.settings.load_profile("upscaled")
 
 
 @pytest.fixture(scope="session")

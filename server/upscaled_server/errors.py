@@ -13,11 +13,17 @@ entry there only when none of its bases says the right thing.
     │       └── UnsupportedImage
     ├── LimitExceeded            valid, but larger than this server allows
     │   └── InlineTooLarge       the file does not fit a unary answer
+    ├── Unauthenticated          no key, or one that is not valid
+    ├── PermissionDenied         a valid key that does not allow this
     ├── NotFound                 a named thing does not exist (for this caller)
+    ├── AlreadyExists            the name is taken
+    ├── Conflict                 somebody else changed it meanwhile: read again
     ├── FailedPrecondition       the state of the server forbids it until someone acts
     │   ├── WeightsUnavailable
     │   └── WeightsRejected
     ├── Overloaded               try again later; carries the seconds
+    │   ├── CallerLimited        because of this caller's own limits
+    │   └── KeysThrottled        too many wrong keys from one address
     ├── Unavailable              the server is stopping or a worker is gone; try again
     ├── DeadlinePassed           the caller's time is up
     ├── CallerGone               nobody takes the answer
@@ -108,6 +114,28 @@ class NotFound(DomainError):
         super().__init__(f"no {kind} named {shown!r}" + (f"; {hint}" if hint else ""), kind=kind, name=shown)
 
 
+class Unauthenticated(DomainError):
+    """Who calls is not known. The message never holds what was presented."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(DomainError):
+    """Who calls is known and may not do this."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class AlreadyExists(DomainError):
+    reason = "ALREADY_EXISTS"
+
+
+class Conflict(DomainError):
+    """A compare-and-swap that came too late."""
+
+    reason = "CONFLICT"
+
+
 class FailedPrecondition(DomainError):
     reason = "FAILED_PRECONDITION"
 
@@ -130,6 +158,16 @@ class Overloaded(DomainError):
     def __init__(self, message: str, *, retry_after_seconds: float, **numbers: Number) -> None:
         super().__init__(message, retry_after_seconds=round(retry_after_seconds, 3), **numbers)
         self.retry_after_seconds = retry_after_seconds
+
+
+class CallerLimited(Overloaded):
+    """The caller is at a limit of its own: too many calls at once, or too many per second."""
+
+    reason = "CALLER_LIMITED"
+
+
+class KeysThrottled(Overloaded):
+    reason = "KEYS_THROTTLED"
 
 
 class Unavailable(DomainError):
@@ -172,6 +210,12 @@ class NotImplementedHere(DomainError):
 
 class ProcessingFailed(DomainError):
     reason = "PROCESSING_FAILED"
+
+
+class DeviceFailed(ProcessingFailed):
+    """The device does nothing more in this process; another process may find it well."""
+
+    reason = "DEVICE_FAILED"
 
 
 class OutOfMemory(ProcessingFailed):

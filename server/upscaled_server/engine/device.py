@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,13 +13,16 @@ from upscaled_server.errors import FailedPrecondition
 
 BackendName = Literal["ncnn", "torch", "realesrgan"]
 DeviceKind = Literal["cpu", "cuda"]
-DeviceChoice = Literal["auto", "cpu", "cuda"]
 BackendChoice = Literal["auto", "ncnn", "torch"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 # Without a stated budget a run may use this share of the memory that is free for us.
 _MEMORY_SHARE = 0.4
 
+# And never more than this of what is free on a card: beside tensors there are its own tables and the weights.
+_CARD_SHARE = 0.8
+
+_CUDA_NAME = re.compile(r"cuda(?::(\d+))?")
 
 # The extra that installs each backend, and the modules it needs.
 _EXTRAS: dict[BackendName, str] = {"ncnn": "server", "torch": "torch", "realesrgan": "realesrgan"}
@@ -31,8 +35,10 @@ _MODULES: dict[BackendName, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device and how it is used. `backend` is its own, which others may stand in for (`on`). `parallel`:
-    cores of a CPU, 1 for a card. `budget_bytes` bounds one run."""
+    """One device and how it is used. `backend` is its own, which others may stand in for (`on`).
+    `parallel`: cores of a CPU, 1 for a card. `budget_bytes` bounds one run. `index`: which card, of those
+    that this process sees. `precision` is what networks on it begin with; a card takes a finer one for
+    those that need it."""
 
     kind: DeviceKind
     name: str
@@ -40,6 +46,7 @@ class Device:
     precision: Precision
     parallel: int
     budget_bytes: int
+    index: int = 0
 
     @property
     def backends(self) -> tuple[BackendName, ...]:
@@ -79,31 +86,35 @@ def backend_missing(backend: str) -> FailedPrecondition:
 
 
 def choose_device(
-    device: DeviceChoice = "auto",
+    device: str = "auto",
     backend: BackendChoice = "auto",
-    precision: Literal["auto", "fp32", "fp16"] = "auto",
+    precision: Literal["auto"] | Precision = "auto",
     *,
     parallel: int | None = None,
     budget_bytes: int | None = None,
 ) -> Device:
-    """The device to use. `parallel` and `budget_bytes` default to the CPU cores and a share of the memory we
-    may use.
+    """The device to use: `auto`, `cpu`, `cuda` or `cuda:<index>`. `parallel` and `budget_bytes` default to
+    the CPU cores and a share of the memory we may use.
 
     torch is imported only where there is a card or nothing else computes. Raises `FailedPrecondition`, saying
     what is missing, if the choice cannot be had.
     """
-    if device != "cpu" and backend != "ncnn" and (device == "cuda" or _may_have_cuda()):
-        found = _cuda(precision, budget_bytes)
+    cuda = _CUDA_NAME.fullmatch(device)
+    if cuda is None and device not in ("auto", "cpu"):
+        raise FailedPrecondition(f"there is no device {device}; there are auto, cpu, cuda and cuda:<index>")
+    if device != "cpu" and backend != "ncnn" and (cuda or _may_have_cuda()):
+        index = int(cuda[1] or 0) if cuda else 0
+        found = _cuda(index, precision, budget_bytes)
         if found is not None:
             return found
-        if device == "cuda":
+        if cuda:
             raise FailedPrecondition(
-                "no CUDA device: torch is missing, was built for CPU only, or sees no card"
+                f"no CUDA device {index}: torch is missing, was built for CPU only, or sees no such card"
             )
-    if device == "cuda":
+    if cuda:
         raise FailedPrecondition("CUDA needs the torch backend", backend=backend)
-    if precision == "fp16":
-        raise FailedPrecondition("fp16 is for CUDA devices; a CPU computes in fp32")
+    if precision not in ("auto", "fp32"):
+        raise FailedPrecondition(f"{precision} is for CUDA devices; a CPU computes in fp32")
     chosen: BackendName = (
         "ncnn" if backend == "ncnn" or (backend == "auto" and _installed("ncnn")) else "torch"
     )
@@ -125,21 +136,22 @@ def _may_have_cuda() -> bool:
     return _installed("torch") and any(Path("/dev").glob("nvidia[0-9]*"))
 
 
-def _cuda(precision: Literal["auto", "fp32", "fp16"], budget_bytes: int | None) -> Device | None:
+def _cuda(index: int, precision: Literal["auto"] | Precision, budget_bytes: int | None) -> Device | None:
     if not _installed("torch"):
         return None
     import torch
 
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or index >= torch.cuda.device_count():
         return None
-    free, _ = torch.cuda.mem_get_info()
+    free, _ = torch.cuda.mem_get_info(index)
     return Device(
         kind="cuda",
-        name=torch.cuda.get_device_name(),
+        name=torch.cuda.get_device_name(index),
         backend="torch",
         precision="fp16" if precision == "auto" else precision,
         parallel=1,
-        budget_bytes=budget_bytes or int(free * 0.8),
+        budget_bytes=min(budget_bytes or free, int(free * _CARD_SHARE)),
+        index=index,
     )
 
 

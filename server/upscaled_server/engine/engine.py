@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from upscaled_server.engine.opening import open_planned_run
 from upscaled_server.engine.planning import device_for, plan_image
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.run import Bits, Planes, Run
+from upscaled_server.engine.together import Outcome, step_together
 from upscaled_server.engine.traits import network_traits
 from upscaled_server.engine.variant import Variant
 from upscaled_server.engine.weights.download import Progress
@@ -35,6 +37,11 @@ class _Loaded:
     network: LoadedNetwork
     provenance: Provenance
     runs: int = 0
+
+    @property
+    def current_provenance(self) -> Provenance:
+        """A card may have had to go to another precision since the model was loaded."""
+        return replace(self.provenance, precision=self.network.precision)
 
 
 class Engine:
@@ -103,7 +110,7 @@ class Engine:
                 left_over = self._take_left_over()
         for network in left_over:
             network.close()
-        return found.provenance
+        return found.current_provenance
 
     def unload(self, model: str) -> bool:
         """Free a model in all its variants. False if it was not loaded; raises `FailedPrecondition` while
@@ -123,7 +130,7 @@ class Engine:
         """Raises `FailedPrecondition` if the model is not loaded."""
         variant = self._variant(model)
         with self._lock:
-            return self._require(variant).provenance
+            return self._require(variant).current_provenance
 
     def open_run(self, model: str | Variant, plan: RunPlan, out_bits: Bits, planes: Planes = 3) -> Run:
         """Begin an image; `planes`: 3 for RGB rows, 1 for their luma. The run must be closed.
@@ -147,6 +154,19 @@ class Engine:
         except BaseException:
             closed()
             raise
+
+    def step_together(self, runs: Sequence[Run]) -> list[Outcome]:
+        """One step of each of several runs of this engine, which all have the same `batch_key` (not None):
+        their pieces are computed as batches, and while one is computed the next comes to the device and the
+        last leaves it.
+
+        For each run, in order: the rows that its `step` would have returned, or the error that this run alone
+        failed with. Any number of runs may be given; they share the device's time, so what is meant to be one
+        unit of it should be few enough. A single run is simply stepped. As with `step`, one caller at a time.
+
+        Raises `ProcessingFailed` where the keys differ or the device failed; then no run has advanced.
+        """
+        return step_together(runs)
 
     def close(self) -> None:
         """Free everything; runs must be closed before."""

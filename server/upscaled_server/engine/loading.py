@@ -53,8 +53,11 @@ def _custom(spec: CustomModel, store: WeightStore, device: Device) -> tuple[Load
 
     data, source = store.read_custom(spec)
     path = Path(source.path)
-    network = load_custom(data, path.suffix, path.name)
-    return CustomNetwork(network, kind=device.kind, precision=device.precision), source
+    if device.kind == "cuda":
+        from upscaled_server.engine.custom.cuda_network import custom_cuda_network
+
+        return custom_cuda_network(lambda: load_custom(data, path.suffix, path.name), spec, device), source
+    return CustomNetwork(load_custom(data, path.suffix, path.name)), source
 
 
 def _counterpart(
@@ -76,12 +79,17 @@ def _network(spec: ModelSpec, weights: LoadedWeights, device: Device) -> LoadedN
         if not isinstance(spec.architecture, Rrdb):
             network.load(device.parallel)
         return network
+    if device.backend == "torch" and device.kind == "cuda":
+        from upscaled_server.engine.backends.cuda.catalogue_network import catalogue_network
+
+        return catalogue_network(weights.state, spec.architecture, device)
     if device.backend == "torch":
         from upscaled_server.engine.backends.torch_backend import TorchNetwork
 
-        return TorchNetwork(weights.state, spec.architecture, kind=device.kind, precision=device.precision)
+        return TorchNetwork(weights.state, spec.architecture)
     if device.backend == "realesrgan":
         from upscaled_server.engine.backends.realesrgan_backend import ReferenceNetwork
 
-        return ReferenceNetwork(weights.state, spec.architecture, kind=device.kind)
+        on = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
+        return ReferenceNetwork(weights.state, spec.architecture, device=on)
     raise ProcessingFailed(f"no backend named {device.backend!r}")

@@ -21,20 +21,29 @@ def device_for(spec: Spec, device: Device, backend: str) -> Device:
 
 
 def plan_image(
-    spec: Spec, device: Device, width: int, height: int, *, budget_bytes: int, parallel: int
+    spec: Spec,
+    device: Device,
+    width: int,
+    height: int,
+    *,
+    budget_bytes: int,
+    parallel: int,
+    band_rows: int | None = None,
 ) -> RunPlan:
-    """The plan for `width` x `height` input pixels. Raises `LimitExceeded` where nothing fits the budget."""
+    """The plan for `width` x `height` input pixels, in bands of `band_rows` where one is given and they fit.
+
+    Raises `LimitExceeded` where nothing fits the budget.
+    """
     traits = network_traits(spec, device)
     if device.backend != "realesrgan":
-        return choose_plan(width, height, traits, budget_bytes, parallel)
+        return choose_plan(width, height, traits, budget_bytes, parallel, band_rows=band_rows)
     plan = _whole(width, height, traits, parallel)
-    needed = plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2)
-    if needed > budget_bytes:
+    if plan.needed_bytes > budget_bytes:
         raise LimitExceeded(
             "options.backend",
             "the reference computes whole images only, and this one needs too much memory",
             limit=budget_bytes,
-            actual=needed,
+            actual=plan.needed_bytes,
             unit="bytes",
         )
     return plan

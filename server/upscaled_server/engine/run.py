@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from upscaled_server.engine.backends.base import LoadedNetwork
+from upscaled_server.engine.backends.base import Batching, Job, LoadedNetwork, OwnMemory
 from upscaled_server.engine.rows import RowWindow
 from upscaled_server.errors import OutOfMemory, ProcessingFailed
 from upscaled_server.tiling.cut import Piece, rows_of_pieces
@@ -44,6 +44,16 @@ class Run(Protocol):
     @property
     def state_bytes(self) -> int:
         """Bytes that the run holds now: input rows waiting and output rows in the making."""
+        ...
+
+    @property
+    def batch_key(self) -> str | None:
+        """What the next step may be taken together with (`Engine.step_together`): that of other runs with an
+        equal key, which means the same network, and pieces of equal shape and types. It changes from step to
+        step.
+
+        None: with nothing, because the device gains nothing by it, or rows are still wanted, or it is done.
+        """
         ...
 
     def feed(self, rows: NDArray[Any]) -> None:
@@ -141,26 +151,60 @@ class PiecesRun:
     def state_bytes(self) -> int:
         return self._window.nbytes + (0 if self._finished is None else self._finished.nbytes)
 
+    @property
+    def batch_key(self) -> str | None:
+        group = self._next
+        if group is None or len(group.pieces) > 1 or self._closed or self.rows_wanted:
+            return None
+        if not isinstance(self._network, Batching):
+            return None
+        return self._network.batch_key(group.pieces[0], self._window.dtype, self._dtype, self._planes)
+
+    @property
+    def network(self) -> LoadedNetwork:
+        return self._network
+
     def feed(self, rows: NDArray[Any]) -> None:
         if self._closed:
             raise ProcessingFailed("the run is closed")
         self._window.append(rows)
 
     def step(self) -> NDArray[Any]:
+        group, out = self._begin()
+        self._compute(group, out)
+        return self._end(group, out)
+
+    def job(self) -> Job:
+        """The next step as one job, for a network that takes several together. `finish` must follow, once
+        they are done; until then nothing has changed."""
+        group, out = self._begin()
+        if len(group.pieces) > 1:
+            raise ProcessingFailed("this step has several pieces")
+        return self._job(group.pieces[0], group.start, out)
+
+    def finish(self) -> NDArray[Any]:
+        """What `step` returns, after `job` was done."""
+        return self._end(*self._begin())
+
+    def _begin(self) -> tuple[_Group, NDArray[Any]]:
+        """The next group and the rows that it writes to."""
         group = self._next
         if group is None or self._closed:
             raise ProcessingFailed("the run is " + ("closed" if self._closed else "done"))
         if self.rows_wanted:
             raise ProcessingFailed(f"{self.rows_wanted} more rows must be fed first")
-        scale = self.plan.scale
         if self._finished is None:
+            scale, network = self.plan.scale, self._network
             shape = ((group.end - group.start) * scale, self.plan.width * scale, self._planes)
-            self._finished = np.empty(shape, self._dtype)
-        self._compute(group, self._finished)
+            empty = network.empty if isinstance(network, OwnMemory) else np.empty
+            self._finished = empty(shape, self._dtype)
+        return group, self._finished
+
+    def _end(self, group: _Group, out: NDArray[Any]) -> NDArray[Any]:
         self._next = next(self._groups, None)
         if not group.completes_rows:
-            return self._finished[:0]
-        rows, self._finished = self._finished, None
+            return out[:0]
+        rows, self._finished = out, None
         if self._next is None:
             self._window.clear()
         else:
@@ -185,13 +229,18 @@ class PiecesRun:
         for future in futures:
             future.result()
 
-    def _infer(self, piece: Piece, top: int, out: NDArray[Any]) -> None:
+    def _job(self, piece: Piece, top: int, out: NDArray[Any]) -> Job:
         scale = self.plan.scale
         across, down = piece.across, piece.down
         source = self._window.view(down.first, down.last)[:, across.first : across.last]
-        target = out[
-            (down.start - top) * scale : (down.end - top) * scale, across.start * scale : across.end * scale
-        ]
+        rows, columns = (
+            slice((down.start - top) * scale, (down.end - top) * scale),
+            slice(across.start * scale, across.end * scale),
+        )
+        return source, piece, out[rows, columns]
+
+    def _infer(self, piece: Piece, top: int, out: NDArray[Any]) -> None:
+        source, piece, target = self._job(piece, top, out)
         try:
             self._network.infer(source, piece, target, threads=self.plan.threads)
         except OutOfMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from upscaled_server.engine.architectures import Custom, Rrdb
+from upscaled_server.engine.backends.cuda.sizes import bytes_per_pixel, seconds_per_pixel
 from upscaled_server.engine.bands.traits import band_traits
 from upscaled_server.engine.catalogue import Spec
 from upscaled_server.engine.device import Device
@@ -16,7 +17,8 @@ _TORCH_BYTES = {"rrdb": 5_000, "compact": 1_600}
 _REFERENCE_CPU_TIME = 3.2
 _REFERENCE_BYTES = {"rrdb": 18_000, "compact": 2_200}
 
-# A card against one CPU core: a placeholder until it is measured on one; it only decides how long a step is.
+# A card against one CPU core, for what is not counted but measured on a CPU. It was measured on no card, and
+# only decides how long a step is.
 _CUDA_SPEED = 400.0
 
 
@@ -39,12 +41,11 @@ def network_traits(spec: Spec, device: Device) -> NetworkTraits:
         size = _REFERENCE_BYTES["rrdb" if rrdb else "compact"] // (spec.multiple**2)
         seconds *= _REFERENCE_CPU_TIME if device.kind == "cpu" else 1 / _CUDA_SPEED
     elif device.backend == "torch":
-        size = _TORCH_BYTES["rrdb" if rrdb else "compact"] // (spec.multiple**2)
         if device.kind == "cuda":
-            seconds /= _CUDA_SPEED
-            if device.precision == "fp16":
-                size //= 2
+            size = bytes_per_pixel(spec.architecture, device.precision)
+            seconds = seconds_per_pixel(spec.architecture, device.precision)
         else:
+            size = _TORCH_BYTES["rrdb" if rrdb else "compact"] // (spec.multiple**2)
             seconds *= _TORCH_CPU_TIME
     return NetworkTraits(
         scale=spec.scale,

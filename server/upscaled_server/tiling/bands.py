@@ -20,6 +20,10 @@ _EXTRA_ROWS = 0.7
 # Bands that cost this much more than the best are taken for being lower.
 _SLACK = 0.05
 
+# Taller images are cut as one of this height is, so that memory depends on the width alone. Most heights
+# of bands divide it evenly, as many as there are cores, so that no half empty last round decides.
+_TALL_ROWS = 768
+
 
 def choose_bands(
     width: int,
@@ -29,11 +33,16 @@ def choose_bands(
     parallel: int,
     *,
     step_seconds: float,
+    band_rows: int | None = None,
 ) -> RunPlan | None:
-    """The plan in bands; None where the network has none or even the lowest do not fit into the memory."""
+    """The plan in bands; None where the network has none or even the lowest do not fit into the memory.
+
+    `band_rows`: their height, whatever that costs, or the nearest below that fits into the memory.
+    """
     bands = traits.bands
     if bands is None:
         return None
+    heights = _HEIGHTS if band_rows is None else (*(rows for rows in _HEIGHTS if rows < band_rows), band_rows)
     # Where threads work inside, one band at a time takes all cores.
     flights = [1] if bands.threads_inside else [2**n for n in range(parallel.bit_length(), -1, -1)]
     for wanted in flights:
@@ -41,19 +50,17 @@ def choose_bands(
         threads = parallel if bands.threads_inside else 1
         plans = [
             _plan(width, height, traits, bands, rows, in_flight, threads, step_seconds)
-            for rows in _HEIGHTS
+            for rows in heights
             if rows % traits.multiple == 0
         ]
-        fitting = [plan for plan in plans if _bytes(plan) <= budget_bytes]
+        fitting = [plan for plan in plans if plan.needed_bytes <= budget_bytes]
+        if fitting and band_rows is not None:
+            return fitting[-1]
         if fitting:
             seconds = [_seconds(plan, traits, bands) for plan in fitting]
             limit = min(seconds) * (1 + _SLACK)
             return next(plan for plan, cost in zip(fitting, seconds, strict=True) if cost <= limit)
     return None
-
-
-def _bytes(plan: RunPlan) -> int:
-    return plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2)
 
 
 def _band_seconds(rows: int, width: int, traits: NetworkTraits, bands: BandTraits, threads: int) -> float:
@@ -62,9 +69,10 @@ def _band_seconds(rows: int, width: int, traits: NetworkTraits, bands: BandTrait
 
 
 def _seconds(plan: RunPlan, traits: NetworkTraits, bands: BandTraits) -> float:
-    rows = plan.tile_height
-    one = _band_seconds(min(rows, plan.height), plan.width, traits, bands, plan.threads)
-    rounds = math.ceil(plan.height / rows / plan.parallel)
+    """Of an image as wide, and as tall up to `_TALL_ROWS`."""
+    rows, height = plan.tile_height, min(plan.height, _TALL_ROWS)
+    one = _band_seconds(min(rows, height), plan.width, traits, bands, plan.threads)
+    rounds = math.ceil(height / rows / plan.parallel)
     # Bands follow each other at a segment's distance.
     return one * (rounds + (plan.parallel - 1) / bands.segments)
 

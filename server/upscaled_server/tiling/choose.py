@@ -34,12 +34,14 @@ def choose_plan(
     parallel: int,
     *,
     step_seconds: float = 0.1,
+    band_rows: int | None = None,
 ) -> RunPlan:
     """The plan for an image of `width` x `height` pixels.
 
     `budget_bytes` bounds a run's working memory and state together; `parallel` is the number of cores (or how
     many pieces a device takes at once). `step_seconds` is what one step should take at most: an aim, given up
-    where smaller pieces would compute too much twice. Raises `LimitExceeded` where even the smallest piece
+    where smaller pieces would compute too much twice. `band_rows` is how high bands are, where they are taken
+    and that fits the budget; by default it is chosen. Raises `LimitExceeded` where even the smallest piece
     does not fit the budget.
     """
     if width < 1 or height < 1:
@@ -47,13 +49,15 @@ def choose_plan(
     parallel = max(1, parallel)
 
     def fits(plan: RunPlan) -> bool:
-        return plan.working_bytes + plan.state_bytes(in_bytes=2, out_bytes=2) <= budget_bytes
+        return plan.needed_bytes <= budget_bytes
 
     whole = _plan("whole", width, height, traits, width, height, pieces=1, threads=parallel)
     only_bands = traits.bands is not None and traits.bands.only
     if fits(whole) and _seconds(whole, traits) <= step_seconds and not only_bands:
         return whole
-    bands = choose_bands(width, height, traits, budget_bytes, parallel, step_seconds=step_seconds)
+    bands = choose_bands(
+        width, height, traits, budget_bytes, parallel, step_seconds=step_seconds, band_rows=band_rows
+    )
     if bands is not None:
         return bands
     # Few, wide pieces only when there is not enough memory for one piece per core.
@@ -77,7 +81,7 @@ def choose_plan(
                 "budget_bytes",
                 "too little memory for the smallest piece",
                 limit=budget_bytes,
-                actual=smallest.working_bytes + smallest.state_bytes(in_bytes=2, out_bytes=2),
+                actual=smallest.needed_bytes,
                 unit="bytes",
             )
         pieces //= 2

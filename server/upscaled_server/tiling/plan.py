@@ -196,6 +196,11 @@ class RunPlan:
         finished = min(self.height, group) * self.scale**2
         return 3 * self.width * (window * in_bytes + finished * out_bytes)
 
+    @property
+    def needed_bytes(self) -> int:
+        """What a budget must hold: the run at its peak, with 16 bits per value in and out."""
+        return self.working_bytes + self.state_bytes(in_bytes=2, out_bytes=2)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)

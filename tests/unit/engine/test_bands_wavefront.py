@@ -19,7 +19,7 @@ SEGMENTS = 5
 class Recorder:
     """Bands without pixels; what was computed, and how many threads were at it."""
 
-    def __init__(self, bands: int, most_at_once: int = 99) -> None:
+    def __init__(self, bands: int, most_at_once: int = 99, large_from: int = SEGMENTS) -> None:
         self.done: list[tuple[int, int]] = []
         self.at_once = 0
         self.seen_at_once = 0
@@ -27,7 +27,9 @@ class Recorder:
         self.failing: tuple[int, int] | None = None
         self._bands = iter(range(bands))
         self._lock = threading.Lock()
-        self.wavefront = Wavefront(SEGMENTS, self.compute, self.begin)
+        self.wavefront = Wavefront(SEGMENTS, self.compute, self.begin, large_from=large_from)
+        self.seen_in_large = 0
+        self._large_from = large_from
 
     def begin(self) -> Band | None:
         return cast("Any", next(self._bands, None))
@@ -37,6 +39,11 @@ class Recorder:
         with self._lock:
             self.at_once += 1
             self.seen_at_once = max(self.seen_at_once, self.at_once)
+            inside = sum(
+                each.segment > self._large_from or (each.segment == self._large_from and each.busy)
+                for each in self.wavefront.flights
+            )
+            self.seen_in_large = max(self.seen_in_large, inside)
             crowded = self.at_once > self.most_at_once
         # Others get the chance to do something out of turn.
         threading.Event().wait(0.001)
@@ -116,3 +123,15 @@ def test_memory_too_short_for_one_thread_is_an_error(executor: ThreadPoolExecuto
     with pytest.raises(OutOfMemory):
         recorder.wavefront.run(1000, 3, executor)
     assert recorder.at_once == 0
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 1), (2, 1), (3, 1), (4, 2)])
+def test_a_third_of_the_bands_may_be_where_much_memory_is_taken(
+    threads: int, most: int, executor: ThreadPoolExecutor
+) -> None:
+    recorder = Recorder(12, large_from=2)
+    while recorder.wavefront.run(7, threads, executor) == 0:
+        pass
+    assert len(recorder.done) == 12 * SEGMENTS
+    assert 1 <= recorder.seen_in_large <= most
+    _assert_in_order(recorder.done)

@@ -55,10 +55,14 @@ def test_a_larger_image_is_run_in_bands_on_all_cores_with_nothing_computed_twice
     assert plan.tile_height < 640
 
 
-def test_memory_does_not_depend_on_the_height() -> None:
-    low, high = (choose_plan(512, height, COMPACT, 4 * GIB, parallel=2) for height in (1920, 19_200))
-    assert low.working_bytes == high.working_bytes
-    assert low.state_bytes() == high.state_bytes()
+@pytest.mark.parametrize("cores", [1, 2, 8])
+@pytest.mark.parametrize("width", [512, 1000, 2000, 3333, 8000])
+def test_memory_does_not_depend_on_the_height(width: int, cores: int) -> None:
+    heights = (1920, 2000, 3000, 4000, 6001, 19_200)
+    plans = [choose_plan(width, height, COMPACT, 4 * GIB, parallel=cores) for height in heights]
+    assert {plan.way for plan in plans} == {"bands"}
+    assert len({plan.working_bytes for plan in plans}) == 1
+    assert len({plan.state_bytes() for plan in plans}) == 1
 
 
 def test_steps_keep_to_their_time_on_wide_images() -> None:
@@ -89,3 +93,31 @@ def test_a_small_image_is_run_whole_unless_the_device_has_bands_only(size: tuple
 
 def test_a_network_that_cannot_be_streamed_has_no_bands() -> None:
     assert choose_plan(448, 640, replace(COMPACT, bands=None), 4 * GIB, parallel=2).way == "tiles"
+
+
+heights_of_bands = st.integers(1, 1024).map(lambda number: 4 * number)
+
+
+@given(traits, st.integers(1, 9000), st.integers(1, 9000), st.integers(1, 32), heights_of_bands)
+def test_a_pinned_height_is_the_plan_s_where_the_memory_allows(
+    network: NetworkTraits, width: int, height: int, cores: int, rows: int
+) -> None:
+    plan = choose_plan(width, height, network, 1 << 50, cores, band_rows=rows)
+    assert plan.way == "whole" or (plan.tile_height, plan.parallel) == (rows, cores)
+    assert plan.way == choose_plan(width, height, network, 1 << 50, cores).way
+
+
+@given(traits, st.integers(600, 9000), st.integers(1, 32), heights_of_bands, st.integers(300, 16_000))
+def test_a_pinned_height_gives_way_to_the_memory_and_to_nothing_else(
+    network: NetworkTraits, width: int, cores: int, rows: int, mib: int
+) -> None:
+    try:
+        plan = choose_plan(width, 4000, network, mib << 20, cores, band_rows=rows)
+    except LimitExceeded:
+        return
+    if plan.way != "bands":
+        return  # not even the lowest fit
+    assert plan.needed_bytes <= mib << 20
+    assert plan.tile_height <= rows
+    if plan.tile_height < rows:
+        assert replace(plan, tile_height=rows).needed_bytes > mib << 20

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,38 @@ class LoadedNetwork(Protocol):
 
     def close(self) -> None:
         """Free the weights. Calling it twice is harmless; `infer` must not be running."""
+        ...
+
+
+Job = tuple[NDArray[Any], Piece, NDArray[Any]]
+"""`source`, `piece` and `out`, as `LoadedNetwork.infer` takes them."""
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """A network that computes several pieces, of one image or of several, faster together than one by one."""
+
+    def batch_key(
+        self, piece: Piece, source_type: np.dtype[Any], out_type: np.dtype[Any], planes: int
+    ) -> str | None:
+        """Pieces with equal keys can be computed together; None: this one cannot."""
+        ...
+
+    def infer_together(self, jobs: Sequence[Job]) -> None:
+        """`infer` for pieces with one key. While one group of them is computed, the next comes to the device
+        and the results of the last leave it.
+
+        Raises `OutOfMemory` when one of them alone is too large; then some may have been finished.
+        """
+        ...
+
+
+@runtime_checkable
+class OwnMemory(Protocol):
+    """A network that fills some memory faster than other."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """As `np.empty`, for results."""
         ...
 
 

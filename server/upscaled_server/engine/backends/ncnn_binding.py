@@ -3,7 +3,8 @@
 - A `Mat` made from a NumPy array does not own its memory. Inputs are therefore made by `from_pixels` (which
   copies) or as `Mat(w, h, c)` that is then written through a view; outputs are read through a view while the
   `Mat` is alive.
-- A view of a `Mat` whose channels are interleaved reads outside it: only plain ones are viewed.
+- A view of a `Mat` whose channels are interleaved reads outside it, unless the `Mat` is told that it is a
+  wider plain one (`packed_view`).
 - A net's number of threads is fixed when it is loaded (weights are packed for it), so there is one net for
   each number.
 - Loading from memory leaves the net pointing into the Python object. A memfd serves instead: bytes that were
@@ -27,6 +28,9 @@ from upscaled_server.errors import OutOfMemory, ProcessingFailed, WeightsRejecte
 _ROUND_VALUES = 1 << 18
 
 _ALLOCATION_FAILED = -100
+
+# Of a block of a pool, to be given.
+_WANTED_SHARE = 0.5
 
 
 def load_net(param: bytes, weights: bytes, threads: int) -> Any:
@@ -154,3 +158,20 @@ def _round_luma(planes: NDArray[Any], out: NDArray[Any]) -> None:
             plane *= np.float32(weight) * full
             luma += plane
         out[start:end, :, 0] = luma
+
+
+def memory_pool() -> Any:
+    """Memory that is used again and again; unlike ncnn's own pools it gives no block of which less than half
+    is wanted."""
+    import ncnn
+
+    pool = ncnn.PoolAllocator()
+    pool.set_size_compare_ratio(_WANTED_SHARE)
+    return pool
+
+
+def packed_view(mat: Any) -> NDArray[np.float32]:
+    """A view of a Mat of three dimensions as ncnn packed it: (groups, rows, columns * pack)."""
+    pack = mat.elempack
+    mat.w, mat.cstep, mat.elempack, mat.elemsize = mat.w * pack, mat.cstep * pack, 1, 4
+    return np.asarray(mat)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine.architectures import Architecture, Compact
 from upscaled_server.engine.backends.base import LUMA, full_scale
-from upscaled_server.engine.device import DeviceKind
 from upscaled_server.engine.shims import import_realesrgan
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.errors import ProcessingFailed
@@ -29,9 +28,9 @@ class ReferenceNetwork:
     backend = "realesrgan"
     precision = "fp32"
 
-    def __init__(self, state: StateDict, architecture: Architecture, *, kind: DeviceKind = "cpu") -> None:
+    def __init__(self, state: StateDict, architecture: Architecture, *, device: str = "cpu") -> None:
         self.scale = architecture.scale
-        self._upsampler: Any = make_upsampler(architecture, state, kind=kind, tile=0, pre_pad=0)
+        self._upsampler: Any = make_upsampler(architecture, state, device=device, tile=0, pre_pad=0)
         # It keeps the image it works on, so one at a time.
         self._lock = threading.Lock()
 
@@ -61,9 +60,10 @@ class ReferenceNetwork:
 
 
 def make_upsampler(
-    architecture: Architecture, state: StateDict, *, kind: DeviceKind = "cpu", **options: Any
+    architecture: Architecture, state: StateDict, *, device: Any = "cpu", half: bool = False, **options: Any
 ) -> Any:
-    """A `RealESRGANer` with these weights, in fp32; `options` are its own (`tile`, `tile_pad`, `pre_pad`).
+    """A `RealESRGANer` with these weights on a torch device, in fp32, or fp16 where `half` is given;
+    `options` are its own (`tile`, `tile_pad`, `pre_pad`).
 
     Raises `FailedPrecondition`, naming the extra, where the package is missing.
     """
@@ -99,8 +99,8 @@ def make_upsampler(
             scale=architecture.scale,
             model_path=path,
             model=network,
-            half=False,
-            device=torch.device(kind),
+            half=half,
+            device=torch.device(device),
             **options,
         )
     finally:

@@ -18,11 +18,13 @@ Reader = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The rows of one site in one band: `held` carried ones, `new` ones, and the zero row `below` the image.
+    """The rows of one site in one band, from row `start` of the blob on: `held` carried ones, `new` ones, and
+    the zero row `below` the image.
 
     Of all of these together the last `kept` are carried on.
     """
 
+    start: int
     held: int
     new: int
     below: int
@@ -129,4 +131,6 @@ class Flow:
                 if self._ends[op.name] < self._heights[op.name]:
                     following = min(following, edge.first_needed(self._ends[op.name]))
         self._held[site.segment, site.blob] = following
-        return Join(held=before - held_from, new=end - before, below=below, kept=end - following)
+        return Join(
+            start=held_from, held=before - held_from, new=end - before, below=below, kept=end - following
+        )

@@ -129,6 +129,12 @@ class StreamGraph:
         return rates
 
     @cached_property
+    def large_from(self) -> int:
+        """The first segment with convolutions at the result's size; as many as there are where none has."""
+        enlarged = (op for op in self.ops if op.kind == "enlarge" and self.rates[op.name] == (self.scale, 1))
+        return next((self.produced_in[op.name] for op in enlarged), len(self.segments))
+
+    @cached_property
     def lags(self) -> dict[str, int]:
         """How many rows each blob is behind the image while the image goes on, in rows of the blob."""
         ends = {IMAGE: _FAR}

@@ -54,7 +54,7 @@ class BandsRun:
         self._units = 0
         segments = len(network.graph.segments)
         self._segments = segments
-        self._wavefront = Wavefront(segments, self._compute, self._begin)
+        self._wavefront = Wavefront(segments, self._compute, self._begin, large_from=network.graph.large_from)
         self._window = RowWindow(self._width, self._height, capacity=self._rows_of_next_step())
         self._closed = False
 
@@ -72,6 +72,10 @@ class BandsRun:
         finished = sum(rows.nbytes for rows in self._finished)
         carried = self._network.bytes_of(self._carried.values())
         return self._window.nbytes + carried + self._network.bytes_of(blobs) + finished
+
+    @property
+    def batch_key(self) -> str | None:
+        return None  # each carries rows of its own
 
     def feed(self, rows: NDArray[Any]) -> None:
         if self._closed:

@@ -1,4 +1,4 @@
-"""Bands on torch: CUDA, and the CPU where ncnn is not installed. Tensors are (1, channels, rows, columns),
+"""Bands on torch, for CPUs where ncnn is not installed. Tensors are (1, channels, rows, columns),
 channels-last, and what an operation reads of the joined rows is a view of them.
 
 A convolution sees exactly the rows that it would see in the whole image, zero rows included, so in fp32 the
@@ -22,27 +22,20 @@ from upscaled_server.engine.backends.torch_backend import to_integers, typed_err
 from upscaled_server.engine.bands.flow import Reader, Work
 from upscaled_server.engine.bands.graph import IMAGE, LEAKY_SLOPE, Op, stream_graph
 from upscaled_server.engine.bands.network import Band, Carried
-from upscaled_server.engine.device import DeviceKind
 from upscaled_server.errors import ProcessingFailed
 
 Tensors = dict[str, torch.Tensor]
 
+# Below about 240 pixels oneDNN divides the sums of a convolution in another way than above: an image's first
+# and last bands would be rounded otherwise than the whole.
+_LEAST_PIXELS = 512
+
 
 class TorchBands:
-    """See `BandNetwork`. `state`: the network's tensors by their upstream names, in fp32 on the CPU, or
-    already on the device."""
+    """See `BandNetwork`. `state`: the network's tensors by their upstream names, in fp32."""
 
-    def __init__(
-        self,
-        state: dict[str, Any],
-        architecture: Architecture,
-        *,
-        kind: DeviceKind = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, state: dict[str, Any], architecture: Architecture) -> None:
         self.graph = stream_graph(architecture)
-        self._device = torch.device(kind)
-        self._dtype = dtype
         self._tensors: Tensors | None = {name: self._weight(value) for name, value in state.items()}
         self._lock = threading.Lock()
 
@@ -50,9 +43,9 @@ class TorchBands:
         tensors = self._tensors
         if tensors is None:
             raise ProcessingFailed("the network has been unloaded")
-        # One at a time: torch's threads work inside a segment, and a card's memory is planned for one.
+        # One at a time: torch's threads work inside a segment.
         with self._lock, torch.inference_mode(), typed_errors():
-            if self._device.type == "cpu" and torch.get_num_threads() != band.threads:
+            if torch.get_num_threads() != band.threads:
                 torch.set_num_threads(band.threads)
             _Segment(self, tensors, band, work, carried).run()
 
@@ -60,7 +53,7 @@ class TorchBands:
         height, width, _ = out.shape
         with torch.inference_mode(), typed_errors():
             planes = band.blobs[self.graph.output][0, :, :height, :width]
-            out[...] = to_integers(planes, out).cpu().numpy()
+            out[...] = to_integers(planes, out).numpy()
 
     def bytes_of(self, values: Iterable[Any]) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in values)
@@ -72,21 +65,16 @@ class TorchBands:
     def image(self, rows: NDArray[Any], above: int, below: int) -> torch.Tensor:
         """(n, w, 3) uint8 or uint16 as a tensor of values in 0..1, with zero rows added."""
         tensor = torch.from_numpy(np.ascontiguousarray(rows))
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
         image = tensor.permute(2, 0, 1).unsqueeze(0).to(torch.float32) / full_scale(rows.dtype)
         if above or below:
             image = F.pad(image, (0, 0, above, below))
-        return image.to(self._dtype, memory_format=torch.channels_last)
+        return image.contiguous(memory_format=torch.channels_last)
 
     def zeros(self, channels: int, rows: int, columns: int) -> torch.Tensor:
-        return torch.zeros((1, channels, rows, columns), dtype=self._dtype, device=self._device).contiguous(
-            memory_format=torch.channels_last
-        )
+        return torch.zeros((1, channels, rows, columns)).contiguous(memory_format=torch.channels_last)
 
     def _weight(self, value: Any) -> torch.Tensor:
         tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-        tensor = tensor.to(self._device, self._dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
@@ -174,9 +162,18 @@ class _Segment:
         source = torch.cat(sources, 1) if len(sources) > 1 else sources[0]
         weight, bias = self._tensors[f"{op.tensor}.weight"], self._tensors[f"{op.tensor}.bias"]
         # Zero columns to both sides; the rows above and below are there, zero ones where the image ends.
-        result = F.conv2d(source, weight, bias, padding=(0, 1))
+        result = _convolved(source, weight, bias)
         if op.activation == "leaky":
             return F.leaky_relu(result, LEAKY_SLOPE, inplace=True)
         if op.activation == "prelu":
             return F.prelu(result, self._tensors[op.slopes])
         return result
+
+
+def _convolved(source: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """A convolution that pads columns, not rows, and sums up every row as that of a whole image does."""
+    rows, columns = source.shape[2] - 2, source.shape[3]
+    missing = -(-_LEAST_PIXELS // columns) - rows
+    if missing <= 0:
+        return F.conv2d(source, weight, bias, padding=(0, 1))
+    return F.conv2d(F.pad(source, (0, 0, 0, missing)), weight, bias, padding=(0, 1))[:, :, :rows]

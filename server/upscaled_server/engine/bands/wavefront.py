@@ -3,10 +3,14 @@
 A segment of a band can run when the same segment of the band before has (it carries that one's rows on) and
 the band's own segment before has. So all cores are busy but for a segment's time at the image's beginning and
 end, nothing is computed twice, and the result does not depend on who computed what.
+
+Segments of a network that are at the result's size take most of a band's memory and little of its time. Few
+bands are let into them at once: left to chance, more of them meet there the longer an image is.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +19,10 @@ from dataclasses import dataclass
 
 from upscaled_server.engine.bands.network import Band
 from upscaled_server.errors import OutOfMemory
+
+# For each band in flight, how many may be in the large segments; these are at most a quarter of the work, so
+# bands that have once waited there keep out of each other's way.
+_LARGE_SHARE = 1 / 3
 
 
 @dataclass(eq=False, slots=True)
@@ -31,11 +39,18 @@ class Wavefront:
     """The bands in flight. `run` does a given amount of work with several threads and returns."""
 
     def __init__(
-        self, segments: int, compute: Callable[[Flight], None], begin: Callable[[], Band | None]
+        self,
+        segments: int,
+        compute: Callable[[Flight], None],
+        begin: Callable[[], Band | None],
+        *,
+        large_from: int,
     ) -> None:
         """`compute` runs the next segment of a band. `begin` gives the next band, None if there is none yet;
-        it is called by one thread at a time."""
+        it is called by one thread at a time. `large_from`: the first of the segments that take most of the
+        memory; `segments` where none does."""
         self._segments = segments
+        self._large_from = large_from
         self._compute = compute
         self._begin = begin
         self._changed = threading.Condition()
@@ -106,9 +121,12 @@ class Wavefront:
             return None
 
     def _next(self) -> Flight | None:
+        large, most_large = self._large_from, math.ceil(self._most_threads * _LARGE_SHARE)
+        inside = sum(each.segment > large or (each.segment == large and each.busy) for each in self.flights)
         before = self._segments
         for flight in self.flights:
-            if not flight.busy and flight.segment < before:
+            waits = flight.segment == large and inside >= most_large
+            if not flight.busy and flight.segment < before and not waits:
                 return flight
             before = flight.segment
         if len(self.flights) < self._most_threads and before > 0:

@@ -1,0 +1,164 @@
+"""The promise of exactness over random sizes and cuts: both families, every way, both backends of a CPU.
+
+The networks are small and their weights random, so that many cases fit; they have every part of the real
+ones, and every value of their results depends on all of what it can see. The reference is plain torch, the
+whole image at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from tests.integration.engine.conftest import random_state
+
+from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
+from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
+from upscaled_server.engine.backends.torch_backend import TorchNetwork
+from upscaled_server.engine.networks.build import build_network
+from upscaled_server.engine.opening import open_planned_run
+from upscaled_server.engine.weights.ncnn.model import write_ncnn
+from upscaled_server.engine.weights.state import StateDict
+from upscaled_server.tiling.plan import RunPlan, Way
+
+Photo = Callable[[int, int], NDArray[np.uint8]]
+Network = NcnnNetwork | TorchNetwork
+NETWORKS: dict[str, Architecture] = {
+    "compact": Compact(convs=4, features=16),
+    "rrdb": Rrdb(blocks=1, features=16, growth=8),
+    "rrdb of two blocks": Rrdb(blocks=2, features=12, growth=4),
+    "rrdb x2": Rrdb(blocks=1, scale=2, features=16, growth=8),
+}
+SHARE = {"ncnn": 5e-4, "torch": 1e-4}
+LONGEST = 70
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+@cache
+def _state(name: str) -> StateDict:
+    """Strong weights, so that a result depends on what is far off."""
+    compact = isinstance(NETWORKS[name], Compact)
+    state = random_state(NETWORKS[name])
+    for tensor, values in state.items():
+        if tensor.startswith("body.") and values.ndim == 4:
+            values *= 2 if compact else 4
+    if compact:
+        del state["conv_last.bias"]
+    else:
+        state["conv_last.weight"] *= 20  # else the result is grey all over
+    return state
+
+
+@cache
+def _network(name: str, backend: str) -> Network:
+    architecture = NETWORKS[name]
+    if backend == "torch":
+        return TorchNetwork(_state(name), architecture)
+    model = write_ncnn(_state(name), architecture)
+    return NcnnNetwork(model, scale=architecture.scale, architecture=architecture)
+
+
+def _whole(name: str, image: NDArray[np.uint8]) -> NDArray[Any]:
+    architecture = NETWORKS[name]
+    height, width, _ = image.shape
+    # To the multiple, as upstream pads: mirrored, where there is something to mirror.
+    if height % architecture.multiple:
+        image = np.concatenate([image, image[-2:-1] if height > 1 else image])
+    if width % architecture.multiple:
+        image = np.concatenate([image, image[:, -2:-1] if width > 1 else image], 1)
+    tensor = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        planes = build_network(architecture, _state(name))(tensor)[0]
+    values: NDArray[Any] = np.floor(np.clip(planes.permute(1, 2, 0).numpy(), 0, 1) * 255 + 0.5)
+    return values[: height * architecture.scale, : width * architecture.scale]
+
+
+def _run(network: Network, plan: RunPlan, image: NDArray[np.uint8], executor: Any) -> NDArray[Any]:
+    run = open_planned_run(network, plan, 8, executor, lambda: None)
+    rows, fed = [], 0
+    while not run.done:
+        wanted = run.rows_wanted
+        run.feed(image[fed : fed + wanted])
+        fed += wanted
+        rows.append(run.step())
+    run.close()
+    return np.concatenate(rows)
+
+
+@st.composite
+def _plans(draw: st.DrawFn, architecture: Architecture, way: Way, lag: int) -> RunPlan:
+    """Any size from 1x1, cut anyhow, with the context that the network can see."""
+    width, height = draw(st.integers(1, LONGEST)), draw(st.integers(1, LONGEST))
+    multiple = architecture.multiple
+    lengths = st.integers(1, LONGEST // multiple).map(lambda blocks: blocks * multiple)
+    across, down = draw(lengths), draw(lengths)
+    return RunPlan(
+        way=way,
+        width=width,
+        height=height,
+        scale=architecture.scale,
+        tile_width=across if way == "tiles" else -(-width // multiple) * multiple,
+        tile_height=height if way == "whole" else down,
+        halo=lag if way == "bands" else architecture.receptive_field,
+        multiple=multiple,
+        parallel=draw(st.integers(1, 3)),
+        threads=draw(st.integers(1, 2)),
+        bytes_per_input_pixel=1,
+        steps_per_band=draw(st.integers(1, 5)) if way == "bands" else 1,
+    )
+
+
+@pytest.mark.parametrize("way", ["whole", "tiles", "bands"])
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_size_and_cut_gives_the_whole_image(
+    name: str, backend: str, way: Way, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    network = _network(name, backend)
+    lag = network.bands().graph.lag_rows
+
+    @settings(max_examples=10, deadline=None, derandomize=True)
+    @given(_plans(NETWORKS[name], way, lag))
+    @example(_one_pixel(NETWORKS[name], way, lag))
+    def check(plan: RunPlan) -> None:
+        image = photo(plan.width, plan.height)
+        result, whole = _run(network, plan, image, executor), _whole(name, image)
+        assert result.shape == whole.shape
+        difference = np.abs(result - whole)
+        assert difference.max() <= 1
+        # Of a small image a single value is more than the share.
+        assert (difference > 0).sum() <= max(2, SHARE[backend] * difference.size)
+
+    check()
+
+
+def _one_pixel(architecture: Architecture, way: Way, lag: int) -> RunPlan:
+    multiple = architecture.multiple
+    halo = lag if way == "bands" else architecture.receptive_field
+    return RunPlan(way, 1, 1, architecture.scale, multiple, multiple, halo, multiple, 1, 1, 1)
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiles_with_a_quarter_of_the_context_would_be_found_out(
+    name: str, backend: str, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    architecture = NETWORKS[name]
+    multiple, image = architecture.multiple, photo(48, 48)
+    halo = architecture.receptive_field // 4
+    plan = RunPlan("tiles", 48, 48, architecture.scale, 8 * multiple, 8 * multiple, halo, multiple, 1, 1, 1)
+    result = _run(_network(name, backend), plan, image, executor)
+    assert (result != _whole(name, image)).mean() > SHARE[backend]
