@@ -1,9 +1,10 @@
 """PNG of an 8192x8192 result: time and size against Pillow's default, in one run, on upscaled photographs.
 
-    python -m tests.benchmarks.png [--side 8192] [--out bench-results/png.json] IMAGE…
+    python -m tests.benchmarks.png [--short] [--models DIR] [--out bench-results/png.json] IMAGE…
 
-The pictures given are enlarged by `real-esrgan-x4-v3` and laid side by side until the square is full. Every
-file is read back by Pillow, OpenCV, pngcheck and Chromium where they are installed, and compared.
+The pictures given, or those of a folder, are enlarged by `real-esrgan-x4-v3` and laid side by side until the
+square is full. Every file is read back by Pillow, OpenCV, pngcheck and Chromium where they are installed, and
+compared. `--short` makes a square of 1024x1024, to see that everything works.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from upscaled_server.media.info import Metadata
 
 MODEL = "real-esrgan-x4-v3"
 MOST_TIME, MOST_SIZE = 0.15, 1.25
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _ROUNDS = 3
 _ROWS = 64
 
@@ -154,7 +156,7 @@ def _chromium(path: Path, pixels: NDArray[np.uint8]) -> str:
     """Chromium's own pixels, by a checksum that the page computes over RGBA."""
     import zlib
 
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
         return "not installed"
     source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
@@ -179,12 +181,16 @@ def _chromium(path: Path, pixels: NDArray[np.uint8]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("images", nargs="+", type=Path)
-    parser.add_argument("--side", type=int, default=8192)
+    parser.add_argument("--short", action="store_true", help="1024x1024 instead of 8192x8192")
     parser.add_argument("--models", type=Path, help="folder with weights of the model")
     parser.add_argument("--out", type=Path, default=Path("bench-results/png.json"))
     options = parser.parse_args()
     environ = {} if options.models is None else {"UPSCALED_MODEL_DIR": str(options.models)}
-    pixels = enlarged(options.images, options.side, environ)
+    images = [
+        file for path in options.images for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
+    side = 1024 if options.short else 8192
+    pixels = enlarged(images, side, environ)
     threads = os.cpu_count() or 1
     base_seconds, base = timed(lambda: pillow(pixels), 1)
     print(f"Pillow   {base_seconds:6.2f} s, {len(base) / 1e6:.1f} MB")
@@ -208,7 +214,7 @@ def main() -> None:
     print(f"default within {MOST_TIME} of the time and {MOST_SIZE} of the size: {'yes' if met else 'NO'}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     summary = {
-        "side": options.side, "images": [path.name for path in options.images], "model": MODEL,
+        "side": side, "images": [path.name for path in images], "model": MODEL,
         "pillow": {"seconds": base_seconds, "bytes": len(base)}, "ours": results, "met": met,
         "cores": threads,
     }  # fmt: skip

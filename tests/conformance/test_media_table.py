@@ -145,6 +145,15 @@ def heic(image: Image.Image) -> bytes:
     return saved(image, "HEIF", quality=95)
 
 
+def heic_10(image: Image.Image) -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes(mode="RGB;16", size=image.size, data=wide(image).tobytes()).save(
+        buffer, quality=-1, matrix_coefficients=0, chroma=444
+    )
+    return buffer.getvalue()
+
+
 Made = tuple[Callable[[Image.Image], bytes], Callable[[Image.Image], Image.Image]]
 
 
@@ -227,6 +236,7 @@ FILES: dict[tuple[str, str], Made] = {
     ("AVIF", "RGB"): (lambda i: saved(i, "AVIF", quality=95), rgb),
     ("AVIF", "RGBA"): (lambda i: saved(with_alpha(i), "AVIF", quality=95), with_alpha),
     ("HEIC", "RGB"): (heic, rgb),
+    ("HEIC", "RGB, 10 bits"): (heic_10, rgb),
     ("PPM", "1-bit (PBM)"): (lambda i: saved(i.convert("1"), "PPM"), black_and_white),
     ("PPM", "grey 8 (PGM)"): (lambda i: saved(grey(i), "PPM"), grey),
     ("PPM", "grey 16 (PGM)"): (lambda i: ppm_16(grey(i)), grey),

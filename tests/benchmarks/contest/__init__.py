@@ -7,5 +7,7 @@ interleaved.
     process.py    that process, seen from the contest
     weights.py    one set of weights for all
     accuracy.py   how far a result is from the whole image in torch fp32
+    ledger.py     processor seconds of the server's processes
     machine.py    what it ran on
+    record.py     the JSON: begun, added to, kept after every case
 """

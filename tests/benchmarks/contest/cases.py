@@ -53,6 +53,24 @@ SHORT = (
     Case("real-esrgan-x4-plus-anime", "0.06"),
 )
 
+# Seconds of a round of all entrants per megapixel, on two AVX2 cores: to say beforehand how long it takes.
+_ROUND_SECONDS = {
+    "real-esrgan-animevideo-v3": 77,
+    "real-esrgan-x4-v3": 118,
+    "real-esrgan-x4-plus-anime": 720,
+    "real-esrgan-x4-plus": 1890,
+}
+_LONG_CASE_SECONDS = 420
+"""Rounds from here on are mostly of entrants that take part in one only."""
+
+
+def expected_minutes(case: Case, seconds: float) -> float:
+    """About how long a case will take, whose rounds may take `seconds`: the warm-up, and at least three
+    rounds or one."""
+    one = _ROUND_SECONDS[case.model] * case.width * case.height / 1e6
+    least = 1.5 if one > _LONG_CASE_SECONDS else 3
+    return (20 + one * (1 + max(least, min(7, seconds // one)))) / 60
+
 
 def source() -> Path:
     """The photograph that pictures are made of: a real one where the maintainers' folder is, else the

@@ -1,8 +1,8 @@
 """The process of one entrant: `python -m tests.benchmarks.contest.child NAME MODEL IMAGE.npy LIMIT_BYTES`.
 
-Says `{"ready": true}`, then answers a line `run` with the seconds and the memory, and `save PATH` by writing
-the last result there. Whatever goes wrong is said as `{"failed": …}`, and a missing entrant as `{"skipped":
-…}`; then it ends.
+Says `{"ready": true}`, then answers a line `run` with the seconds and the memory, `warm` likewise, and
+`save PATH` by writing the last result there. Whatever goes wrong is said as `{"failed": …}`, and a missing
+entrant as `{"skipped": …}`; then it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,10 @@ def _serve(entrant: Entrant, line: _Line) -> None:
             continue
         result = None
         gc.collect()
-        began = time.perf_counter()
-        result = entrant.run()
-        seconds = time.perf_counter() - began
+        with entrant.warming() if word == "warm" else nullcontext():
+            began = time.perf_counter()
+            result = entrant.run()
+            seconds = time.perf_counter() - began
         peak = status_bytes("VmHWM") if entrant.peak_bytes is None else entrant.peak_bytes()
         line.say(seconds=seconds, peak_bytes=peak, notes=entrant.notes())
 

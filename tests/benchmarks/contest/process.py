@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import selectors
 import signal
 import subprocess
 import sys
@@ -28,10 +29,23 @@ class Outcome:
 
 
 class EntrantProcess:
-    """Started at once, ended by leaving the context. After a failure every call does nothing."""
+    """Started at once, ended by leaving the context. After a failure every call does nothing.
 
-    def __init__(self, name: str, case: Case, image: Path, limit_bytes: int, log: IO[bytes]) -> None:
+    An answer that takes longer than `limit_seconds` is a failure too, and recorded as one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        case: Case,
+        image: Path,
+        limit_bytes: int,
+        log: IO[bytes],
+        *,
+        limit_seconds: float = 3600,
+    ) -> None:
         self.name = name
+        self._limit_seconds = limit_seconds
         self.outcome = Outcome()
         command = ("-m", "tests.benchmarks.contest.child", name, case.model, str(image), str(limit_bytes))
         self._process = subprocess.Popen(
@@ -39,7 +53,6 @@ class EntrantProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
             cwd=REPO,
         )
         self._answer()
@@ -65,7 +78,7 @@ class EntrantProcess:
 
     def run(self, *, warm_up: bool = False) -> float:
         """One upscale; its seconds, 0 where it failed."""
-        answer = self._ask("run")
+        answer = self._ask("warm" if warm_up else "run")
         if not self.runs:
             return 0.0
         if warm_up:
@@ -84,14 +97,19 @@ class EntrantProcess:
         if not self.runs or self._process.stdin is None:
             return {}
         try:
-            self._process.stdin.write(command + "\n")
+            self._process.stdin.write(f"{command}\n".encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             pass
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout else ""
+        line = self._line()
+        if line is None:
+            self._process.kill()
+            self._process.wait()
+            self.outcome.failed = f"time limit of {self._limit_seconds:.0f} s"
+            return {}
         if not line:
             status = self._process.wait()
             # The kernel's way to say that memory is out; an aborted C++ program says bad_alloc that way.
@@ -104,3 +122,17 @@ class EntrantProcess:
         self.outcome.failed = answer.get("failed", "")
         self.outcome.skipped = answer.get("skipped", "")
         return answer
+
+    def _line(self) -> bytes | None:
+        """The next line; empty when the process has ended, None when the time is over.
+
+        It says one line for each that it is asked, so none is left over in the reader.
+        """
+        stdout = self._process.stdout
+        if stdout is None:
+            return b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            if not selector.select(self._limit_seconds):
+                return None
+        return stdout.readline()

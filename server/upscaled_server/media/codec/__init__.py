@@ -11,6 +11,7 @@
     source.py     Pillow behind an explicit list of formats
     structure.py  cheap checks of a file's structure that Pillow leaves out
     colour.py     a file's profile: to sRGB, or the reason why not
+    described.py  colour that a file describes in numbers, made into a profile
     littlecms.py  the library that knows profiles
     deep.py       16-bit colour, which Pillow alone reduces to 8
     bleed.py      the colour of visible pixels, extended under transparent ones

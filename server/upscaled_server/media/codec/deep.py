@@ -1,8 +1,9 @@
-"""16-bit colour, of which Pillow alone gives 8 bits.
+"""Colour of more than 8 bits, of which Pillow alone gives 8.
 
 Pillow's unpackers take one byte of each 16-bit value: "RGB;16B" the first, "RGB;16L" the second. So a file
 is decoded twice, and the two halves are put together again, strip by strip. What Pillow stores in four
-bytes a pixel, such as grey with alpha, is taken whole in one reading as if it were RGBA of 8 bits.
+bytes a pixel, such as grey with alpha, is taken whole in one reading as if it were RGBA of 8 bits. HEIF is
+read by its own library, past Pillow, and cut into the same two halves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,12 @@ Rows = NDArray[np.uint8] | NDArray[np.uint16]
 Retune = Callable[[ImageFile.ImageFile], None]
 """Changes what the next reading of an open file takes from it."""
 
+Unpack = Callable[[IO[bytes]], tuple[Image.Image, Image.Image]]
+"""Decodes a file to the high and to the low bytes of its values."""
+
+_HEIF_PLANES = {"RGB;16": 3, "RGBA;16": 4}
+_AV1_SEARCHED_BYTES = 1 << 16
+"""Of an AVIF: its properties stand in front of the pixels."""
 _BANDS = {"RGB": "RGB", "RGBX": "RGBX", "RGBA": "RGBA", "RGBa": "RGBA"}
 
 
@@ -30,8 +37,9 @@ class Deep:
     channels: int
     has_alpha: bool
     readings: tuple[Retune, ...]
-    """One or two; the strips of each are given to `combine`."""
+    """None where the file is read as it is; the strips of each are given to `combine`."""
     combine: Callable[..., Rows]
+    unpack: Unpack | None = None
 
 
 def preload() -> None:
@@ -42,7 +50,9 @@ def preload() -> None:
 
 
 def plan(image: Image.Image) -> Deep | None:
-    """None for files without 16-bit colour, and for the few whose second byte cannot be reached."""
+    """None for files of 8 bits, and for the few whose second byte cannot be reached."""
+    if image.format == "HEIF":
+        return _heif(image)
     if not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return None
     if image.format == "PNG":
@@ -55,7 +65,11 @@ def plan(image: Image.Image) -> Deep | None:
 
 
 def is_reduced(image: Image.Image) -> bool:
-    """Whether Pillow will give 8 of a file's 16 bits; ask where `plan` gave None."""
+    """Whether Pillow will give 8 of a file's 10 to 16 bits; ask where `plan` gave None."""
+    if image.format == "AVIF":
+        return _is_deep_avif(image)
+    if image.format == "HEIF":
+        return int(image.info.get("bit_depth", 8)) > 8
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(TiffImagePlugin.BITSPERSAMPLE, ())
         return len(bits) > 1 and max(bits) > 8
@@ -112,6 +126,59 @@ def _ppm(image: ImageFile.ImageFile) -> Deep | None:
     if not isinstance(most, int) or most < 256:
         return None
     return Deep(3, False, _halves("RGB", big_endian=True, codec="raw"), _joined(most=most))
+
+
+def _heif(image: Image.Image) -> Deep | None:
+    """The library gives a file's bits as the upper ones of 16; repeated below, they reach from 0 to 65535."""
+    bits = int(image.info.get("bit_depth", 8))
+    if bits <= 8:
+        return None
+    if image.mode == "I;16":
+        return Deep(1, False, (), _repeated(bits))
+    if image.mode not in ("RGB", "RGBA"):
+        return None
+
+    def unpack(file: IO[bytes]) -> tuple[Image.Image, Image.Image]:
+        import pillow_heif
+
+        file.seek(0)
+        opened = pillow_heif.HeifFile(  # type: ignore[no-untyped-call]
+            file, convert_hdr_to_8bit=False, hdr_to_16bit=True
+        )
+        frame = opened[opened.primary_index]
+        data, (width, height) = frame.data, frame.size
+        planes = _HEIF_PLANES.get(frame.mode)
+        if planes is None:
+            raise ValueError(f"unsupported mode {frame.mode}")
+        lines = np.frombuffer(data, np.uint16).reshape(height, frame.stride // 2)
+        values = lines[:, : width * planes].reshape(height, width, planes)
+        high, low = (values >> 8).astype(np.uint8), values.astype(np.uint8)
+        low |= (values >> bits).astype(np.uint8)
+        return Image.fromarray(high), Image.fromarray(low)
+
+    return Deep(3, image.mode == "RGBA", (), _joined(), unpack)
+
+
+def _repeated(bits: int) -> Callable[[Image.Image], Rows]:
+    """Grey from the upper `bits` of 16."""
+
+    def combine(strip: Image.Image) -> Rows:
+        rows = np.asarray(strip).astype(np.uint16)[:, :, np.newaxis]
+        rows |= rows >> bits
+        return rows
+
+    return combine
+
+
+def _is_deep_avif(image: Image.Image) -> bool:
+    """By its AV1 configurations (AV1-ISOBMFF 2.3.3): high_bitdepth is bit 6 of the third byte."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return False
+    file.seek(0)
+    head = file.read(_AV1_SEARCHED_BYTES)
+    parts = head.split(b"av1C")[1:]
+    return any(len(part) > 2 and part[0] == 0x81 and bool(part[2] & 0x40) for part in parts)
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

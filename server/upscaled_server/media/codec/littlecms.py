@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 Rows = NDArray[Any]
 
+Point = tuple[float, float]
+"""A chromaticity, x and y of CIE 1931."""
+
 _SPACE_GREY, _SPACE_RGB, _SPACE_CMYK = 3, 4, 6  # PT_GRAY, PT_RGB, PT_CMYK
 _SIGNATURES = {b"GRAY": _SPACE_GREY, b"RGB ": _SPACE_RGB, b"CMYK": _SPACE_CMYK}
 _CHANNELS = {_SPACE_GREY: 1, _SPACE_RGB: 3, _SPACE_CMYK: 4}
@@ -92,6 +95,29 @@ def from_srgb(profile: bytes, space: bytes, *, bits: int, has_alpha: bool) -> Tr
     return Transform(_srgb(target.space), target, bits, has_alpha)
 
 
+def made(space: bytes, curve: float | None, white: Point, primaries: tuple[Point, Point, Point]) -> bytes:
+    """A profile for pixels of `space` (b"RGB " or b"GRAY") whose values, to the power `curve`, are light.
+
+    None stands for the curve of sRGB. Raises UnusableProfileError for points that no colours lie between.
+    """
+    library = _library()
+    made_curve = _srgb_curve() if curve is None else library.cmsBuildGamma(None, curve)
+    if space == b"GRAY":
+        handle = library.cmsCreateGrayProfile(library.cmsD50_xyY(), made_curve)
+    else:
+        handle = library.cmsCreateRGBProfile(
+            (ctypes.c_double * 3)(*white, 1.0),
+            (ctypes.c_double * 9)(*(value for point in primaries for value in (*point, 1.0))),
+            (ctypes.c_void_p * 3)(made_curve, made_curve, made_curve),
+        )
+    size = ctypes.c_uint32()
+    if not handle or not library.cmsSaveProfileToMem(handle, None, ctypes.byref(size)):
+        raise UnusableProfileError("no profile can be made of it")
+    buffer = ctypes.create_string_buffer(size.value)
+    library.cmsSaveProfileToMem(handle, buffer, ctypes.byref(size))
+    return buffer.raw
+
+
 class _Profile:
     """An open profile. Open until the process ends, which is soon."""
 
@@ -120,8 +146,12 @@ def _srgb(space: int) -> _Profile:
     library = _library()
     if space == _SPACE_RGB:
         return _Profile(library.cmsCreate_sRGBProfile(), space)
-    curve = library.cmsBuildParametricToneCurve(None, 4, (ctypes.c_double * 5)(*_SRGB_CURVE))
-    return _Profile(library.cmsCreateGrayProfile(library.cmsD50_xyY(), curve), space)
+    return _Profile(library.cmsCreateGrayProfile(library.cmsD50_xyY(), _srgb_curve()), space)
+
+
+@functools.cache
+def _srgb_curve() -> Any:
+    return _library().cmsBuildParametricToneCurve(None, 4, (ctypes.c_double * 5)(*_SRGB_CURVE))
 
 
 def _is_same(source: _Profile, target: _Profile) -> bool:
@@ -158,7 +188,10 @@ def _library() -> ctypes.CDLL:
         "cmsCreate_sRGBProfile": (pointer, []),
         "cmsD50_xyY": (pointer, []),
         "cmsBuildParametricToneCurve": (pointer, [pointer, ctypes.c_int32, pointer]),
+        "cmsBuildGamma": (pointer, [pointer, ctypes.c_double]),
         "cmsCreateGrayProfile": (pointer, [pointer, pointer]),
+        "cmsCreateRGBProfile": (pointer, [pointer, pointer, pointer]),
+        "cmsSaveProfileToMem": (ctypes.c_int, [pointer, pointer, pointer]),
         "cmsCreateTransform": (pointer, [pointer, whole, pointer, whole, whole, whole]),
         "cmsDoTransform": (None, [pointer, pointer, pointer, whole]),
     }

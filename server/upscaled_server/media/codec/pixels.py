@@ -13,7 +13,7 @@ A strip is cropped from the image, converted and turned, so that no second copy 
     I                          grey 16 from PNM and PNG, where it holds 0..65535; else refused
     F                          refused: nothing says what range its values have
 
-16-bit RGB(A) and 16-bit grey with alpha come through `deep.py`, with all their bits.
+16-bit RGB(A), 16-bit grey with alpha and HEIF of 10 and 12 bits come through `deep.py`, with all their bits.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class PixelPlan:
     convert: _Convert
     readings: tuple[deep.Retune, ...] = ()
     """How the file is tuned for each of its readings; none where it is read once, as it is."""
+    unpack: deep.Unpack | None = None
+    """Decodes the file to two images, past Pillow."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -66,7 +68,8 @@ class PixelPlan:
 
     @property
     def stored_bytes_per_pixel(self) -> int:
-        return _STORED_BYTES.get(self.mode, 4) * max(1, len(self.readings))
+        images = 2 if self.unpack is not None else max(1, len(self.readings))
+        return _STORED_BYTES.get(self.mode, 4) * images
 
     def check(self, image: Image.Image) -> None:
         """Raises DamagedImage if loading brought something else than the header had promised."""
@@ -92,7 +95,7 @@ def plan(image: Image.Image, orientation: int) -> PixelPlan:
     else:
         channels, has_alpha, bits, convert = _shape(image, remarks)
         if deep.is_reduced(image):
-            remarks.append("16-bit values of this variant are decoded with 8 bits")
+            remarks.append(f"the values of this {image.format} have more than 8 bits and are decoded with 8")
     return PixelPlan(
         mode=image.mode,
         raw_size=image.size,
@@ -103,6 +106,7 @@ def plan(image: Image.Image, orientation: int) -> PixelPlan:
         colour_space=b"" if image.mode in ("CMYK", "LAB") else {1: b"GRAY", 3: b"RGB "}[channels],
         convert=convert,
         readings=found.readings if found is not None else (),
+        unpack=found.unpack if found is not None else None,
         remarks=tuple(remarks),
     )
 

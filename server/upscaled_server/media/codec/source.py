@@ -13,6 +13,7 @@ from PIL import AvifImagePlugin, Image, ImageFile
 
 from upscaled_server.errors import LimitExceeded, UnsupportedImage
 from upscaled_server.media.codec import beside, bleed, colour, formats, pixels, structure
+from upscaled_server.media.codec import described as described_colour
 from upscaled_server.media.codec.wire import Header
 from upscaled_server.media.info import ImageInfo
 
@@ -55,6 +56,12 @@ class SourceImage:
         if image is None:
             raise ValueError("loaded already")
         structure.check_pixels(self.header.info.format, self._file)
+        if self._plan.unpack is not None:
+            del image  # it holds the whole file
+            self._loaded = list(self._plan.unpack(self._file))
+            for part in self._loaded:
+                self._plan.check(part)
+            return
         if not self._plan.readings:
             self._loaded = [self._bare(image)]
             return
@@ -108,7 +115,14 @@ def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
     plan = pixels.plan(image, orientation_left)
     width, height = plan.size
     found = beside.metadata(name, image)
-    settled = colour.settle(found.icc, plan.colour_space, bits=plan.bits, has_alpha=plan.has_alpha)
+    described = described_colour.Described()
+    if found.icc is None and plan.colour_space:
+        described = described_colour.profile(name, image, file, plan.colour_space)
+    settled = colour.settle(
+        found.icc or described.icc, plan.colour_space, bits=plan.bits, has_alpha=plan.has_alpha
+    )
+    # A profile that was made for the purpose and changes nothing is not added to the answer.
+    icc = settled.icc if found.icc is not None or settled.to_srgb is not None else None
     info = ImageInfo(
         format=name,
         width=width,
@@ -118,9 +132,9 @@ def open_image(file: IO[bytes], max_pixels: int) -> SourceImage:
         bits=plan.bits,
         frames=beside.frames(name, image),
         orientation=orientation,
-        metadata=dataclasses.replace(found, icc=settled.icc),
-        is_converted=settled.icc is not None and settled.to_srgb is not None,
-        remarks=(*plan.remarks, *settled.remarks),
+        metadata=dataclasses.replace(found, icc=icc),
+        is_converted=icc is not None and settled.to_srgb is not None,
+        remarks=(*plan.remarks, *described.remarks, *settled.remarks),
     )
     count = width * height
     holding = count * plan.stored_bytes_per_pixel + _PROCESS_BYTES

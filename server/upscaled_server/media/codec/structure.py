@@ -66,9 +66,14 @@ def check_pixels(name: str, file: IO[bytes]) -> None:
 
 def png_exif(file: IO[bytes]) -> bytes | None:
     """The eXIf chunk, which may follow the pixels; Pillow would decode them all to find it."""
+    return png_chunk(file, b"eXIf")
+
+
+def png_chunk(file: IO[bytes], wanted: bytes) -> bytes | None:
+    """The data of the first chunk of this kind."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for kind, start, length in _png_chunks(data):
-            if kind == b"eXIf":
+            if kind == wanted:
                 return data[start : start + length]
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,11 @@ ENTRANTS = {
 TRUTH = "torch_eager"
 """Whose result the others are compared with: the whole image in torch fp32."""
 
+STRIPS = "torch_strips"
+"""Who stands in for it where the whole image does not fit into memory."""
+
+_REFERENCES = {STRIPS: Seat("torch fp32 in strips with their whole context", "torch_strips:prepare")}
+
 
 class NotHere(Exception):
     """This entrant cannot take part on this machine, or has not got this model."""
@@ -57,13 +62,16 @@ class Entrant:
     peak_bytes: Callable[[], int] | None = None
     """The most memory in use, where other processes did the work."""
 
+    warming: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around the warm-up: what would disturb the clock."""
+
     holding: ExitStack = field(default_factory=ExitStack)
     """Closed at the end."""
 
 
 def preparer(name: str) -> Callable[[str, Pixels], Entrant]:
     """The function that makes an entrant ready."""
-    file, _, function = ENTRANTS[name].prepare.partition(":")
+    file, _, function = {**ENTRANTS, **_REFERENCES}[name].prepare.partition(":")
     module = importlib.import_module(f"{__name__}.{file}")
     found: Callable[[str, Pixels], Entrant] = getattr(module, function)
     return found
