@@ -10,7 +10,7 @@ import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from typing import Any
 
 import grpc.aio
@@ -35,6 +35,11 @@ from upscaled.v1 import (
     upscaler_pb2,
     upscaler_pb2_grpc,
 )
+from upscaled_server.access.access import Access
+from upscaled_server.access.settings import AccessSettings
+from upscaled_server.administration import administration
+from upscaled_server.api.access_interceptor import AccessInterceptor
+from upscaled_server.api.admin import AdminServicer
 from upscaled_server.api.channel import channel_options
 from upscaled_server.api.errors_interceptor import ErrorInterceptor
 from upscaled_server.api.listen import ListenSettings, bind, check_exposure
@@ -62,6 +67,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = (
     ListenSettings,
+    AccessSettings,
     LimitSettings,
     DecodeSettings,
     PoolSettings,
@@ -71,7 +77,7 @@ SETTINGS = (
 )
 
 # Services whose bodies come with later versions, and the parts of others that do.
-_LATER_SERVICES = ("Jobs", "Blobs", "Account", "Admin")
+_LATER_SERVICES = ("Jobs", "Blobs", "Account")
 _LATER_PARTS = (
     "Source.url",
     "Source.input_id",
@@ -111,6 +117,7 @@ class App:
 
     def __init__(self, settings: Settings) -> None:
         self._listen = settings[ListenSettings]
+        self._access = settings[AccessSettings]
         self._limits = settings[LimitSettings]
         self._decoding = settings[DecodeSettings]
         self._codec = CodecHost(self._decoding.codec())
@@ -131,18 +138,19 @@ class App:
 
         Raises the domain's errors for what an operator must mend.
         """
-        check_exposure(self._listen)
         _allow_many_descriptors()
         try:
             self._stack.enter_context(self._folder)
             # Before anything starts threads: the codec process is forked from.
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
+            access, admin = await self._stack.enter_async_context(self._administration())
+            check_exposure(self._listen, has_keys=access.directory.has_keys)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
-            self._server = self._make_server(executor)
+            self._server = self._make_server(executor, access, admin)
             self.address = bind(self._server, self._listen.listen)
             watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
             self._stack.push_async_callback(_cancelled, watching)
@@ -168,7 +176,16 @@ class App:
         await self._stack.aclose()
         log.info("stopped")
 
-    def _make_server(self, executor: Executor) -> grpc.aio.Server:
+    def _administration(self) -> AbstractAsyncContextManager[tuple[Access, AdminServicer]]:
+        return administration(
+            self._folder.path,
+            self._access,
+            self._catalogue,
+            self._pool,
+            optional=self._listen.auth == "none",
+        )
+
+    def _make_server(self, executor: Executor, access: Access, admin: AdminServicer) -> grpc.aio.Server:
         upscaling = Upscaling(
             self._catalogue,
             self._codec,
@@ -178,7 +195,11 @@ class App:
             executor=executor,
         )
         server = grpc.aio.server(
-            interceptors=[self._errors], options=channel_options(self._limits.max_message_bytes)
+            interceptors=[
+                self._errors,
+                AccessInterceptor(access, max_message_seconds=self._limits.max_call_seconds),
+            ],
+            options=channel_options(self._limits.max_message_bytes),
         )
         upscaler_pb2_grpc.add_UpscalerServicer_to_server(
             UpscalerServicer(upscaling, self._limits, __version__), server
@@ -190,6 +211,7 @@ class App:
             ServerServicer(
                 self._pool,
                 self._limits,
+                access,
                 version=__version__,
                 input_formats=_input_formats(),
                 output_formats=_OUTPUT_FORMATS,
@@ -202,7 +224,7 @@ class App:
         account_pb2_grpc.add_AccountServicer_to_server(
             _later(account_pb2_grpc.AccountServicer, "Account"), server
         )
-        admin_pb2_grpc.add_AdminServicer_to_server(_later(admin_pb2_grpc.AdminServicer, "Admin"), server)
+        admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [_full_name(service) for service in _SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)

@@ -1,4 +1,4 @@
-"""The server's share of the `upscaled` command: `serve` and `models pull`.
+"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys` and `callers`.
 
 Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
 
@@ -18,11 +18,26 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from upscaled_server.commands import calibrate, callers, keys
+
 
 def register(app: typer.Typer, models: typer.Typer) -> None:
     """Add the commands to `upscaled` and to `upscaled models`."""
     app.command("serve")(serve)
+    app.command("calibrate")(calibrate.calibrate)
     models.command("pull")(pull)
+    keys_app = typer.Typer(help="Keys of those who may call a server.", no_args_is_help=True)
+    keys_app.command("create")(keys.create)
+    keys_app.command("list")(keys.list_keys)
+    keys_app.command("rotate")(keys.rotate)
+    keys_app.command("revoke")(keys.revoke)
+    keys_app.command("generate")(keys.generate)
+    app.add_typer(keys_app, name="keys")
+    callers_app = typer.Typer(help="Who may call a server, and how much.", no_args_is_help=True)
+    callers_app.command("set")(callers.set_limits)
+    callers_app.command("list")(callers.list_callers)
+    callers_app.command("delete")(callers.delete)
+    app.add_typer(callers_app, name="callers")
 
 
 def serve(

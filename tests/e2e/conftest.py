@@ -8,9 +8,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -34,13 +35,19 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(**environ: str) -> Iterator[RunningServer]:
-    """Start `upscaled serve` with these variables; it is stopped at the end, however that comes."""
-    with tempfile.TemporaryDirectory(prefix="upscaled-test-") as folder:
+def running_server(log: Path | None = None, **environ: str) -> Iterator[RunningServer]:
+    """Start `upscaled serve` with these variables; it is stopped at the end, however that comes. `log`: what
+    it says on stderr."""
+    with tempfile.TemporaryDirectory(prefix="upscaled-test-") as folder, ExitStack() as stack:
+        stderr: IO[bytes] | int | None = subprocess.DEVNULL
+        if log is not None:
+            stderr = stack.enter_context(log.open("ab"))
+        elif os.environ.get("UPSCALED_TEST_LOGS"):
+            stderr = None
         process = subprocess.Popen(
             [sys.executable, "-m", "upscaled", "serve", "--listen", "127.0.0.1:0"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if not os.environ.get("UPSCALED_TEST_LOGS") else None,
+            stderr=stderr,
             text=True,
             cwd=REPO,
             env={**os.environ, "UPSCALED_DATA_DIR": folder, **environ},

@@ -18,8 +18,6 @@ from upscaled import Client, UpscaledError
 from upscaled.v1 import (
     account_pb2,
     account_pb2_grpc,
-    admin_pb2,
-    admin_pb2_grpc,
     blobs_pb2,
     blobs_pb2_grpc,
     jobs_pb2,
@@ -212,7 +210,6 @@ def test_services_of_later_versions_name_the_rpc(channel: grpc.Channel) -> None:
         "Account.GetUsage": lambda: account_pb2_grpc.AccountStub(channel).GetUsage(
             account_pb2.GetUsageRequest()
         ),
-        "Admin.ListKeys": lambda: admin_pb2_grpc.AdminStub(channel).ListKeys(admin_pb2.ListKeysRequest()),
     }
     for name, call in calls.items():
         with pytest.raises(grpc.RpcError) as caught:

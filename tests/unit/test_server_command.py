@@ -35,7 +35,7 @@ def _run(*arguments: str, code: str | None = None, **environ: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("arguments", [("serve",), ("models", "pull", "--all")])
+@pytest.mark.parametrize("arguments", [("serve",), ("calibrate",), ("models", "pull", "--all")])
 def test_without_the_extra_it_says_what_to_install(arguments: tuple[str, ...]) -> None:
     done = _run(*arguments, code=WITHOUT_SERVER_PACKAGES)
     assert done.returncode == 1

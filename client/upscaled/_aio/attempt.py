@@ -11,10 +11,14 @@ import grpc.aio
 
 from upscaled._aio.proof import FileCheck
 from upscaled._aio.transport import Transport
-from upscaled._errors import BrokenStreamError, UpscaledError
+from upscaled._errors import BrokenStreamError, ServerError, UpscaledError
 from upscaled._retry import Deadline
 from upscaled._sources import Upload
-from upscaled.v1 import options_pb2, result_pb2, upscaler_pb2
+from upscaled.v1 import options_pb2, result_pb2, server_pb2, upscaler_pb2
+
+# What grpc says of a failed write, without having heard from the server.
+_LOCAL_FAILURE = "Internal error from Core"
+_ASK_SECONDS = 5.0
 
 
 async def attempt(
@@ -24,6 +28,18 @@ async def attempt(
 
     Closing the generator, at any point, cancels the rpc.
     """
+    try:
+        async with contextlib.aclosing(_events(transport, start, upload, deadline)) as events:
+            async for event in events:
+                yield event
+    except ServerError as error:
+        await _raise_what_is_behind(error, transport, deadline)
+        raise
+
+
+async def _events(
+    transport: Transport, start: upscaler_pb2.UpscaleStart, upload: Upload | None, deadline: Deadline
+) -> AsyncGenerator[result_pb2.UpscaleEvent, None]:
     check = FileCheck()
     done: result_pb2.UpscaleEvent | None = None
     with transport.errors(start.request_id):
@@ -54,6 +70,21 @@ async def attempt(
     if delivers_file(start.options, validate_only=start.validate_only):
         check.finish(done.done)
     yield done
+
+
+async def _raise_what_is_behind(error: ServerError, transport: Transport, deadline: Deadline) -> None:
+    """grpc makes INTERNAL of whatever status a call ended with when a write of ours met its end
+    (grpc/grpc#36066). What is refused before it is read, for a wrong key, is found out by asking again for
+    something small.
+    """
+    if error.reason or not error.message.startswith(_LOCAL_FAILURE):
+        return
+    left = deadline.left()
+    seconds = _ASK_SECONDS if left is None else min(left, _ASK_SECONDS)
+    with transport.errors(error.request_id):
+        await transport.server.GetServerInfo(
+            server_pb2.GetServerInfoRequest(), timeout=seconds, metadata=transport.metadata
+        )
 
 
 async def _send(call: Any, start: upscaler_pb2.UpscaleStart, upload: Upload | None) -> None:

@@ -39,8 +39,10 @@ def running_server() -> Iterator[str]:
 
 
 def _start(folder: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
-    # The client's own variables mean nothing to the server, which refuses names that it does not know.
-    environment = {k: v for k, v in os.environ.items() if k not in (SERVER_VARIABLE, API_KEY_VARIABLE)}
+    # The client's own variables mean nothing to the server. Keys are for those whom a server does not start
+    # for.
+    strange = (SERVER_VARIABLE, API_KEY_VARIABLE, "UPSCALED_API_KEYS_FILE")
+    environment = {k: v for k, v in os.environ.items() if k not in strange}
     data = folder / "data"
     data.mkdir()
     environment["UPSCALED_DATA_DIR"] = os.fspath(data)

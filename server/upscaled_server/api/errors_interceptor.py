@@ -17,7 +17,7 @@ import grpc.aio
 from upscaled_server.api import caller
 from upscaled_server.api.malformed import tolerant, well_formed
 from upscaled_server.api.statuses import code_of, to_status
-from upscaled_server.errors import DomainError, ProcessingFailed
+from upscaled_server.errors import DomainError, KeysThrottled, ProcessingFailed, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,13 @@ async def _end(error: Exception, context: Context, method: str) -> NoReturn:
         log.exception("unexpected error in %s", named, exc_info=error)
         error = ProcessingFailed("an internal error occurred; the server's log has the particulars")
     else:
-        level = logging.ERROR if isinstance(error, ProcessingFailed) else logging.INFO
-        log.log(level, "%s ended %s: %s", named, code_of(error).name, error.message)
+        log.log(_level(error), "%s ended %s: %s", named, code_of(error).name, error.message)
     await context.abort_with_status(to_status(error, request_id=request_id))
     raise AssertionError("abort_with_status always raises")
+
+
+def _level(error: DomainError) -> int:
+    if isinstance(error, ProcessingFailed):
+        return logging.ERROR
+    # Strangers must not be able to fill the log; `access` reports them together.
+    return logging.DEBUG if isinstance(error, Unauthenticated | KeysThrottled) else logging.INFO

@@ -21,8 +21,9 @@ class ListenSettings(BaseSettings):
     listen: str = Field("127.0.0.1:50051", description="HOST:PORT (port 0: any free one) or unix:PATH.")
     auth: Literal["keys", "none"] = Field(
         "keys",
-        description="`none` says that something in front of the server takes care of who may call; "
-        "without it and without keys the server listens on loopback only.",
+        description="`none` says that something in front of the server takes care of who may call; keys are "
+        "then checked only where they are presented. Without it and without keys the server listens on "
+        "loopback only.",
     )
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that running calls get after SIGTERM.")
 
@@ -48,13 +49,14 @@ class ListenSettings(BaseSettings):
             return host != "localhost"
 
 
-def check_exposure(settings: ListenSettings) -> None:
+def check_exposure(settings: ListenSettings, *, has_keys: bool) -> None:
     """Raise `FailedPrecondition` if strangers could call without a key."""
-    if settings.open_to_network and settings.auth != "none":
+    if settings.open_to_network and settings.auth != "none" and not has_keys:
         raise FailedPrecondition(
-            f"UPSCALED_LISTEN: {settings.listen} can be reached from other machines and this version checks "
-            "no keys; listen on 127.0.0.1, or set UPSCALED_AUTH=none if something in front of the server "
-            "decides who may call",
+            f"UPSCALED_LISTEN: {settings.listen} can be reached from other machines and there are no keys. "
+            "Make one with `upscaled keys create NAME`, or name a file of keys in UPSCALED_API_KEYS_FILE, or "
+            "listen on 127.0.0.1, or set UPSCALED_AUTH=none if something in front of the server decides who "
+            "may call",
             listen=settings.listen,
         )
 

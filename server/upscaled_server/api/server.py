@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from upscaled.v1 import server_pb2, server_pb2_grpc
+from upscaled_server.access.access import Access
+from upscaled_server.access.caller import Caller
+from upscaled_server.api import caller
 from upscaled_server.engine.catalogue import DEFAULT_MODEL
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pool.pool import Pool
@@ -20,6 +23,7 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
         self,
         pool: Pool,
         limits: LimitSettings,
+        access: Access,
         *,
         version: str,
         input_formats: Sequence[str],
@@ -28,6 +32,7 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
     ) -> None:
         self._pool = pool
         self._limits = limits
+        self._access = access
         self._version = version
         self._input_formats = input_formats
         self._output_formats = output_formats
@@ -38,7 +43,7 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
     ) -> server_pb2.ServerInfo:
         return server_pb2.ServerInfo(
             version=self._version,
-            limits=_limits(self._limits),
+            limits=self._limits_of(caller.identity.get().caller),
             devices=[
                 server_pb2.Device(
                     id=device.name,
@@ -54,9 +59,15 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
             output_formats=self._output_formats,
             backends=self._pool.backends,
             default_model=DEFAULT_MODEL,
-            authentication_required=False,
+            authentication_required=self._access.needs_key,
             unimplemented=self._unimplemented,
         )
+
+    def _limits_of(self, caller: Caller) -> server_pb2.Limits:
+        answer = _limits(self._limits)
+        answer.max_input_pixels = caller.pixels_within(answer.max_input_pixels)
+        answer.max_concurrent = self._access.gates.limit_of(caller)
+        return answer
 
 
 def _limits(limits: LimitSettings) -> server_pb2.Limits:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from upscaled.v1 import options_pb2, result_pb2
+from upscaled_server.access.caller import Priority
 from upscaled_server.errors import InvalidField, NotImplementedHere
 from upscaled_server.media.size import Fit
 from upscaled_server.pipeline import events
@@ -19,7 +20,6 @@ from upscaled_server.pipeline.request import (
     Format,
     MetadataPolicy,
     Options,
-    Priority,
     TileEncoding,
     TileOptions,
 )
@@ -80,7 +80,7 @@ _DELIVERY = {
     options_pb2.DELIVERY_URL: Delivery.URL,
 }
 _PRIORITY = {
-    options_pb2.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
+    options_pb2.PRIORITY_UNSPECIFIED: None,
     options_pb2.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     options_pb2.PRIORITY_BATCH: Priority.BATCH,
 }

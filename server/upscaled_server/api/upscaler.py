@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
 from upscaled.v1 import result_pb2, upscaler_pb2, upscaler_pb2_grpc
 from upscaled_server.api import caller, translate
+from upscaled_server.api.drain import drain
 from upscaled_server.errors import CallerGone, DeadlinePassed, DomainError, InlineTooLarge, InvalidField
 from upscaled_server.pipeline import events
 from upscaled_server.pipeline.deadline import Deadline
@@ -22,8 +23,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 StreamRequests = AsyncIterator[upscaler_pb2.UpscaleStreamRequest]
 
 _T = TypeVar("_T")
-
-_DRAIN_SECONDS = 2.0
 
 
 class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
@@ -58,7 +57,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
                 request = await self._to_stream_request(messages)
                 await self._write_events(request, deadline, context)
         except DomainError:
-            await _drain(messages)
+            await drain(messages)
             raise
 
     async def _answer(self, request: Request, deadline: Deadline) -> result_pb2.UpscaleResult:
@@ -153,19 +152,13 @@ def _request(
 ) -> Request:
     request_id = translate.to_request_id(message.request_id)
     caller.request_id.set(request_id)
-    return Request(source, translate.to_options(message.options), request_id, message.validate_only)
-
-
-async def _drain(messages: StreamRequests) -> None:
-    """Read on until the caller stops sending, for a bounded time.
-
-    A grpcio asyncio client whose write meets a call that has just ended reports INTERNAL instead of the
-    status it was sent (grpc/grpc#36066), so the status waits until nothing more is on its way.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in messages:
-                pass
+    return Request(
+        source,
+        translate.to_options(message.options),
+        request_id,
+        message.validate_only,
+        caller.identity.get().caller,
+    )
 
 
 async def _refuse_more(rest: StreamRequests) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
 from upscaled_server.media.size import Fit
 
 
@@ -55,11 +56,6 @@ class Delivery(StrEnum):
     URL = "url"
 
 
-class Priority(StrEnum):
-    INTERACTIVE = "interactive"
-    BATCH = "batch"
-
-
 @dataclass(frozen=True, slots=True)
 class TileOptions:
     """Finished pieces of the output: side in output pixels, how they are encoded, quality 1..100 of lossy
@@ -94,7 +90,7 @@ class Options:
     keep_colors: bool = False
     tiles: TileOptions | None = None
     delivery: Delivery = Delivery.INLINE
-    priority: Priority = Priority.INTERACTIVE
+    priority: Priority | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     backend: str = ""
     file_name: str = ""
@@ -125,3 +121,4 @@ class Request:
     options: Options
     request_id: str = ""
     validate_only: bool = False
+    caller: Caller = ANONYMOUS

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from typing import get_args
 
+from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
 from upscaled_server.engine.catalogue import Catalogue, Spec
 from upscaled_server.engine.device import BackendName, backend_missing
 from upscaled_server.engine.variant import DENOISE_STEPS, Variant
@@ -42,15 +43,21 @@ class Settled:
 
 
 def settle(
-    options: Options, catalogue: Catalogue, limits: LimitSettings, backends: tuple[str, ...]
+    options: Options,
+    catalogue: Catalogue,
+    limits: LimitSettings,
+    backends: tuple[str, ...],
+    caller: Caller = ANONYMOUS,
 ) -> Settled:
     """The options as they will be used.
 
     Raises `NotFound` for an unknown model, `InvalidField` for a value outside its range,
-    `FailedPrecondition` for a backend that is not installed, `NotImplementedHere` for what only later
-    versions do.
+    `PermissionDenied` for a model or a priority that the caller may not use, `FailedPrecondition` for a
+    backend that is not installed, `NotImplementedHere` for what only later versions do.
     """
     model = catalogue.resolve(options.model)
+    caller.check_model(model.name)
+    priority = caller.priority_for(options.priority, default=Priority.INTERACTIVE)
     _check_size(options, limits)
     _check_format(options)
     _check_tiles(options.tiles)
@@ -65,6 +72,7 @@ def settle(
         passes=max(1, options.passes),
         quality=(options.quality or DEFAULT_QUALITY) if lossy else None,
         denoise_strength=None if denoise is None else denoise / DENOISE_STEPS,
+        priority=priority,
     )
     # At full strength the model is as it is, and shared with those who did not ask.
     adjusted = None if denoise == DENOISE_STEPS else denoise

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.engine.catalogue import Catalogue
-from upscaled_server.errors import DeadlinePassed, Overloaded, ProcessingFailed
+from upscaled_server.errors import Overloaded
 from upscaled_server.intake.upload import UploadMemory, gather
 from upscaled_server.media.codec import CodecHost, Converter, DecodedImage, DecodeLimits
 from upscaled_server.media.correction import ColourCorrection
 from upscaled_server.media.encode import open_encoder
 from upscaled_server.media.info import ImageInfo
 from upscaled_server.media.planes import Rows
+from upscaled_server.pipeline.abreast import Strips
 from upscaled_server.pipeline.ahead import ahead
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.deliver import Delivery
@@ -29,6 +31,7 @@ from upscaled_server.pipeline.events import Done, Event, Progress, Provenance, S
 from upscaled_server.pipeline.finish import AlphaTrack, Finisher, Resizer
 from upscaled_server.pipeline.layout import Layout, lay_out
 from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pipeline.network import reader, through_network
 from upscaled_server.pipeline.queueing import Queueing
 from upscaled_server.pipeline.request import Bytes, Request, TileEncoding
 from upscaled_server.pipeline.settle import settle
@@ -38,9 +41,6 @@ from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.run import PoolRun
 
 _T = TypeVar("_T")
-
-# Rows of each image that goes through the network: colour, and alpha where it does too.
-Strips = tuple[Rows, ...]
 
 # Rows read from the decoder at once when the network does not ask for fewer.
 _READ_ROWS = 256
@@ -81,25 +81,32 @@ class Upscaling:
 
     async def _run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
         clock = StageClock()
-        settled = settle(request.options, self._catalogue, self._limits, self._pool.backends)
+        settled = settle(request.options, self._catalogue, self._limits, self._pool.backends, request.caller)
+        decode_limits = self._decode_limits_of(request.caller)
         data = await self._fetch(request, clock)
         deadline.check("decoding")
         if request.validate_only:
-            info = await self._probe(data, clock)
+            info = await self._probe(data, decode_limits, clock)
             layout = lay_out(settled, info, self._limits, self._pool)
             yield layout.to_plan(self._pool.waiting)
             yield _done(layout, clock)
             return
         async with AsyncExitStack() as stack:
             with clock.during(Stage.DECODE):
-                image = await stack.enter_async_context(self._codec.decode(data, self._decode_limits))
+                image = await stack.enter_async_context(self._codec.decode(data, decode_limits))
             del data
             layout = lay_out(settled, image.info, self._limits, self._pool)
             yield layout.to_plan(self._pool.waiting)
             deadline.check("the network")
-            self._check_time(layout, deadline)
             opening = self._pool.open_chain(
-                settled.variant, layout.runs, layout.bits, planes=layout.run_planes
+                settled.variant,
+                layout.runs,
+                layout.bits,
+                planes=layout.run_planes,
+                caller=request.caller.name,
+                weight=request.caller.weight,
+                priority="batch" if settled.options.priority is Priority.BATCH else "interactive",
+                deadline=deadline.at,
             )
             queueing = Queueing(opening, stack)
             with clock.during(Stage.QUEUE):
@@ -139,21 +146,6 @@ class Upscaling:
         finally:
             self._running -= 1
 
-    def _check_time(self, layout: Layout, deadline: Deadline) -> None:
-        """Refuse at once what cannot be done in time: by twice the estimate, and only where it was
-        measured."""
-        model = layout.settled.model.name
-        if (
-            self._pool.seconds_per_pixel(model) is not None
-            and layout.estimated_seconds > 2 * deadline.remaining
-        ):
-            raise DeadlinePassed(
-                f"the deadline cannot be met: about {layout.estimated_seconds:.1f} s of work, "
-                f"{max(0.0, deadline.remaining):.1f} s left",
-                estimated_seconds=round(layout.estimated_seconds, 3),
-                remaining_seconds=round(deadline.remaining, 3),
-            )
-
     async def _fetch(self, request: Request, clock: StageClock) -> bytes | bytearray:
         source = request.source
         if isinstance(source, Bytes):
@@ -184,9 +176,13 @@ class Upscaling:
         ) as converter:
             yield converter
 
-    async def _probe(self, data: bytes | bytearray, clock: StageClock) -> ImageInfo:
+    def _decode_limits_of(self, caller: Caller) -> DecodeLimits:
+        limits = self._decode_limits
+        return replace(limits, max_pixels=caller.pixels_within(limits.max_pixels))
+
+    async def _probe(self, data: bytes | bytearray, limits: DecodeLimits, clock: StageClock) -> ImageInfo:
         with clock.during(Stage.DECODE):
-            return await self._codec.probe(data, self._decode_limits)
+            return await self._codec.probe(data, limits)
 
     async def _output_rows(
         self, image: DecodedImage, runs: Sequence[PoolRun], layout: Layout, clock: StageClock
@@ -200,9 +196,9 @@ class Upscaling:
             return None if rows is None else await self._in_thread(finisher.prepare, rows)
 
         count = len(layout.passes)
-        network_rows = _through_network(read_decoded, runs[::count], clock)
+        network_rows = through_network(read_decoded, runs[::count], clock)
         for number in range(1, count):
-            network_rows = _through_network(_reader(network_rows), runs[number::count], clock)
+            network_rows = through_network(reader(network_rows), runs[number::count], clock)
         async with ahead(network_rows) as strips:
             async for strip in strips:
                 with clock.during(Stage.RESAMPLE):
@@ -233,36 +229,6 @@ class Upscaling:
 
     async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
-
-
-async def _through_network(
-    read: Callable[[int], Awaitable[Strips | None]], runs: Sequence[PoolRun], clock: StageClock
-) -> AsyncGenerator[Strips, None]:
-    """Feed the runs of one pass what they want and give the rows they finish.
-
-    Runs of one pass have one plan, so they want and finish the same rows.
-    """
-    first = runs[0]
-    while not first.done:
-        while first.rows_wanted:
-            strips = await read(first.rows_wanted)
-            if strips is None:
-                raise ProcessingFailed(f"the input ended {first.rows_wanted} rows too early")
-            for run, rows in zip(runs, strips, strict=True):
-                await run.feed(rows)
-        with clock.during(Stage.INFER):
-            finished = tuple([await run.step() for run in runs])
-        if finished[0].shape[0]:
-            yield finished
-
-
-def _reader(strips: AsyncIterator[Strips]) -> Callable[[int], Awaitable[Strips | None]]:
-    """The rows of one pass as the input of the next, whatever number is asked for."""
-
-    async def read(_: int) -> Strips | None:
-        return await anext(strips, None)
-
-    return read
 
 
 def _finisher(layout: Layout) -> Finisher:

@@ -1,14 +1,19 @@
 """Where networks run: one supervised worker process per device, and who gets its next step.
 
     pool.py        the way in: open a run, feed it, step it
+    admission.py   who may open a run, and who waits
     opening.py     from a ticket to an open run, and back
     run.py         one run, seen from the server
-    admission.py   who may open a run, and who waits
-    turns.py       whose step is next
+    life.py        its time in one worker
+    replay.py      what the next worker needs to go on with it
+    scheduler/     whose step is next: the policy
+    dispatch.py    and its place on the event loop
     speed.py       how long it takes
     supervisor.py  a device's worker over its lifetimes
     process.py     one worker process, seen from the server
+    models.py      what it has in memory
     worker.py      the worker process itself
+    faults.py      faults on purpose, for tests
     factory.py     its engine
     protocol.py    what server and worker say
     transport.py   how it gets across

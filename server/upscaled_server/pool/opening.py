@@ -6,23 +6,34 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.run import Bits, Planes
 from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import Unavailable, WorkerLost
 from upscaled_server.pool.admission import Admission, Ticket
-from upscaled_server.pool.run import PoolRun, Seat
+from upscaled_server.pool.dispatch import Dispatcher
+from upscaled_server.pool.life import Terms
+from upscaled_server.pool.process import WorkerProcess
+from upscaled_server.pool.replay import ahead_rows, kept_bytes
+from upscaled_server.pool.run import PoolRun
 from upscaled_server.pool.speed import Speed
 from upscaled_server.pool.supervisor import Supervisor
 from upscaled_server.tiling.plan import RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
 
+PriorityClass: TypeAlias = Literal["interactive", "batch"]
+
 # A step may take this many times its estimate, beyond the limit of the settings, before it is called a hang.
 _HANG_FACTOR = 20
+
+# Loading a model is tried on so many workers. One of them dying may have been for another reason.
+_LOAD_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +42,22 @@ class Desk:
 
     supervisors: Mapping[str, Supervisor]
     admission: Admission
+    dispatcher: Dispatcher
     speed: Speed
     step_limit_seconds: float
     estimate_seconds: Callable[[Variant, RunPlan, str | None], float]
     in_background: Callable[[Coroutine[Any, Any, None]], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Who asks, with which right. `deadline` is a moment of `time.monotonic()`."""
+
+    caller: str = ""
+    weight: float = 1.0
+    priority: PriorityClass = "interactive"
+    deadline: float | None = None
 
 
 class Opening:
@@ -49,6 +71,7 @@ class Opening:
         plans: Sequence[RunPlan],
         out_bits: Bits,
         device: str | None,
+        claim: Claim,
         planes: Sequence[Planes] = (),
     ) -> None:
         self._desk = desk
@@ -56,10 +79,12 @@ class Opening:
         self._plans = plans
         self._out_bits = out_bits
         self._device = device
-        self._planes = planes or (3,) * len(plans)
+        self._claim = claim
+        every_colour: Sequence[Planes] = [3] * len(plans)
+        self._planes = planes or every_colour
         self._ticket: Ticket | None = None
-        self._seats: list[Seat] = []
         self._runs: list[PoolRun] = []
+        self._held = ExitStack()
 
     @property
     def position(self) -> int:
@@ -75,70 +100,94 @@ class Opening:
         try:
             ticket = self._ticket = self._take_ticket()
             place = await self._desk.admission.wait(ticket)
-            supervisor = self._desk.supervisors[place.name]
-            try:
-                await self._open_on(supervisor, ticket)
-            except WorkerLost:
-                # Nothing was fed yet, so nothing is lost by going on with the next worker. Once: a model or a
-                # plan that ends the worker would end every one.
-                self._seats.clear()
-                self._runs.clear()
-                await self._open_on(supervisor, ticket)
+            await self._open_on(self._desk.supervisors[place.name], ticket)
         except BaseException:
             self._leave()
             raise
         return self._runs
 
     def _take_ticket(self) -> Ticket:
-        supervisors = self._desk.supervisors.values()
-        if all(each.given_up for each in supervisors):
+        desk, claim = self._desk, self._claim
+        if all(each.given_up for each in desk.supervisors.values()):
             raise Unavailable("no worker can be started on this server")
-        seconds = [self._desk.estimate_seconds(self._variant, plan, self._device) for plan in self._plans]
-        return self._desk.admission.enter(
-            # Two bytes a value, whatever the depth turns out to be.
-            state_bytes=sum(plan.state_bytes(in_bytes=2, out_bytes=2) for plan in self._plans),
+        seconds = [desk.estimate_seconds(self._variant, plan, self._device) for plan in self._plans]
+        device = self._device or next(iter(desk.supervisors))
+        return desk.admission.enter(
+            state_bytes=sum(map(self._state_bytes, self._plans)),
             working_bytes=max(plan.working_bytes for plan in self._plans),
             seconds=sum(seconds),
             only_on=self._device,
+            caller=claim.caller,
+            weight=claim.weight,
+            batch=claim.priority == "batch",
+            deadline=claim.deadline,
+            measured=desk.speed.seconds_per_pixel(device, self._variant.speed_key) is not None,
         )
 
+    def _state_bytes(self, plan: RunPlan) -> int:
+        """Two bytes a value, whatever the depth turns out to be."""
+        waiting = ahead_rows(plan) * plan.width * 3 * 2
+        kept = kept_bytes(plan, in_bytes=2)
+        return plan.state_bytes(in_bytes=2, out_bytes=2) + waiting + kept
+
     async def _open_on(self, supervisor: Supervisor, ticket: Ticket) -> None:
-        provenance = await supervisor.load(self._variant)
-        worker = await supervisor.available()
+        self._held.enter_context(supervisor.models.used(self._variant.model))
+        provenance = (await self._find(supervisor))[1]
         for plan, planes in zip(self._plans, self._planes, strict=True):
-            seat = Seat(supervisor.device, worker, supervisor.turns, next(self._desk.numbers))
-            self._seats.append(seat)
-            answer = await worker.call(
-                "open",
-                run=seat.number,
-                variant=self._variant.to_dict(),
-                plan=plan.to_dict(),
-                out_bits=self._out_bits,
-                planes=planes,
-            )
-            seconds = self._desk.estimate_seconds(self._variant, plan, supervisor.device.name)
-            step_seconds = seconds / plan.steps
             run = PoolRun(
-                seat,
-                plan,
-                provenance,
-                answer.result,
-                step_limit_seconds=self._desk.step_limit_seconds + _HANG_FACTOR * step_seconds,
-                on_step=self._stepped(ticket, seat, plan, step_seconds),
-                attended=ticket.attended,
+                plan, provenance, supervisor.device, self._terms(supervisor, ticket, plan, planes, provenance)
             )
             self._runs.append(run)
+            await run.begin()
 
-    def _stepped(
-        self, ticket: Ticket, seat: Seat, plan: RunPlan, step_seconds: float
-    ) -> Callable[[float], None]:
-        pixels = plan.computed_pixels // plan.steps
+    def _terms(
+        self, supervisor: Supervisor, ticket: Ticket, plan: RunPlan, planes: Planes, provenance: Provenance
+    ) -> Terms:
+        desk, claim, device = self._desk, self._claim, supervisor.device.name
+        step_seconds = desk.estimate_seconds(self._variant, plan, device) / plan.steps
+        step_pixels = plan.computed_pixels // plan.steps
 
-        def note(seconds: float) -> None:
-            self._desk.speed.note(seat.device.name, self._variant.speed_key, pixels, seconds)
+        async def find_worker(lost: WorkerLost | None) -> WorkerProcess:
+            try:
+                worker, found = await self._find(supervisor)
+            except Unavailable as error:
+                # While the pool is being closed, that a worker has ended is the news.
+                raise (lost or error) from None
+            if found != provenance:
+                raise WorkerLost("the model has changed since the image was begun", device=device)
+            return worker
+
+        def on_step(seconds: float) -> None:
+            desk.speed.note(device, self._variant.speed_key, step_pixels, seconds)
             ticket.seconds_left = max(0.0, ticket.seconds_left - step_seconds)
 
-        return note
+        return Terms(
+            variant=self._variant,
+            out_bits=self._out_bits,
+            planes=planes,
+            caller=claim.caller,
+            weight=claim.weight,
+            batch=claim.priority == "batch",
+            deadline=claim.deadline,
+            step_seconds=step_seconds,
+            step_limit_seconds=desk.step_limit_seconds + _HANG_FACTOR * step_seconds,
+            dispatcher=desk.dispatcher,
+            find_worker=find_worker,
+            new_number=lambda: next(desk.numbers),
+            on_step=on_step,
+            attended=ticket.attended,
+        )
+
+    async def _find(self, supervisor: Supervisor) -> tuple[WorkerProcess, Provenance]:
+        """The device's worker, with the model in its memory."""
+        for attempt in itertools.count(1):
+            try:
+                provenance = await supervisor.models.load(self._variant)
+                return await supervisor.available(), provenance
+            except WorkerLost:
+                if attempt == _LOAD_ATTEMPTS:
+                    raise
+        raise AssertionError
 
     def _leave(self) -> None:
         """Let go of everything, in the background: the worker may be in the middle of a step."""
@@ -146,14 +195,12 @@ class Opening:
 
     async def _let_go(self) -> None:
         try:
-            closing: list[Coroutine[Any, Any, object]] = [run.close() for run in self._runs]
-            # The worker may be opening the last one right now, and closes it then.
-            closing += [seat.worker.call("close", run=seat.number) for seat in self._seats[len(self._runs) :]]
-            for outcome in await asyncio.gather(*closing, return_exceptions=True):
+            for outcome in await asyncio.gather(*(run.close() for run in self._runs), return_exceptions=True):
                 # With a lost worker the run is gone too.
                 if isinstance(outcome, Exception) and not isinstance(outcome, WorkerLost):
                     log.error("closing a run failed", exc_info=outcome)
         finally:
+            self._held.close()
             if self._ticket is not None:
                 self._desk.admission.leave(self._ticket)
 

@@ -17,8 +17,10 @@ from upscaled_server.engine.weights.store import StoreOptions
 from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.pool.admission import Admission, Place
 from upscaled_server.pool.devices import Device, find_devices
+from upscaled_server.pool.dispatch import Dispatcher
 from upscaled_server.pool.factory import engine_config
-from upscaled_server.pool.opening import Desk, OpeningChain, OpeningRun
+from upscaled_server.pool.opening import Claim, Desk, OpeningChain, OpeningRun, PriorityClass
+from upscaled_server.pool.scheduler.policy import Policy
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.pool.speed import Speed
 from upscaled_server.pool.supervisor import Supervisor
@@ -77,7 +79,8 @@ class Pool:
         self._catalogue = catalogue or Catalogue()
         self._supervisors: dict[str, Supervisor] = {}
         self._places: dict[str, Place] = {}
-        self._admission = Admission([], settings.max_waiting_runs)
+        self._admission = self._new_admission()
+        self._dispatcher = self._new_dispatcher()
         self._speed = Speed()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,6 +93,8 @@ class Pool:
         a warning. Raises `FailedPrecondition` for devices that are named and cannot be used, `Unavailable`
         for workers that do not start.
         """
+        if self._settings.faults:
+            log.warning("FAULTS ON PURPOSE (UPSCALED_FAULTS=%s): not for production", self._settings.faults)
         devices = await asyncio.to_thread(find_devices, self._settings)
         try:
             await self._start_on(devices)
@@ -115,7 +120,8 @@ class Pool:
             device.name: Place(device.name, device.budget_bytes, self._settings.max_open_runs)
             for device in devices
         }
-        self._admission = Admission(list(self._places.values()), self._settings.max_waiting_runs)
+        self._admission = self._new_admission()
+        self._dispatcher = self._new_dispatcher()
         starting = [asyncio.create_task(each.start()) for each in self._supervisors.values()]
         try:
             await asyncio.gather(*starting)
@@ -125,6 +131,20 @@ class Pool:
             await asyncio.gather(*starting, return_exceptions=True)
             await self._end_workers()
             raise
+
+    def _new_admission(self) -> Admission:
+        settings = self._settings
+        return Admission(
+            list(self._places.values()),
+            settings.max_waiting_runs,
+            settings.max_pending_seconds,
+            settings.aging_seconds,
+        )
+
+    def _new_dispatcher(self) -> Dispatcher:
+        settings = self._settings
+        policy = Policy(ahead=settings.steps_ahead, aging_seconds=settings.aging_seconds)
+        return Dispatcher(tuple(self._places), policy)
 
     async def aclose(self, drain_seconds: float | None = None) -> None:
         """Refuse new runs, let open ones finish for up to `drain_seconds` (default: the setting), end the
@@ -145,6 +165,7 @@ class Pool:
         finally:
             await self._end_workers()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._dispatcher.close()
 
     async def _end_workers(self) -> None:
         await asyncio.gather(*(each.aclose() for each in self._supervisors.values()))
@@ -188,7 +209,7 @@ class Pool:
         return PoolStats(
             open_runs=self._admission.open,
             waiting_runs=self._admission.waiting,
-            waiting_steps=sum(each.turns.waiting for each in supervisors),
+            waiting_steps=self._dispatcher.waiting,
             seconds_pending=self._admission.seconds_pending,
             workers_up=sum(each.up for each in supervisors),
             worker_restarts=sum(each.restarts for each in supervisors),
@@ -211,21 +232,21 @@ class Pool:
 
         Raises `NotFound`, `WeightsUnavailable`, `WeightsRejected`, `FailedPrecondition`, `Unavailable`.
         """
-        return (await asyncio.gather(*(each.load(Variant.of(model)) for each in self._all())))[0]
+        return (await asyncio.gather(*(each.models.load(Variant.of(model)) for each in self._all())))[0]
 
     async def provenance(self, model: Model) -> Provenance:
         """What a run of this model would report. Loads it, as `load` does."""
-        return await self._supervisor(None).load(Variant.of(model))
+        return await self._supervisor(None).models.load(Variant.of(model))
 
     async def unload(self, model: str) -> bool:
         """Free a model everywhere, in all its variants. False if it was nowhere loaded. Raises
         `FailedPrecondition` while it is in use.
         """
-        return any(await asyncio.gather(*(each.unload(model) for each in self._all())))
+        return any(await asyncio.gather(*(each.models.unload(model) for each in self._all())))
 
     def loaded(self, model: str) -> bool:
         """Whether a worker has the model in memory."""
-        return any(model in each.loaded for each in self._supervisors.values())
+        return any(model in each.models.loaded for each in self._supervisors.values())
 
     def estimate_seconds(self, model: Model, plan: RunPlan, device: str | None = None) -> float:
         """How long a device will compute for a plan: from measured speed, before any from the catalogue's."""
@@ -240,16 +261,32 @@ class Pool:
         """Measured device seconds per computed input pixel; None before the first step."""
         return self._speed.seconds_per_pixel(self._supervisor(device).device.name, model)
 
-    def open(self, model: Model, plan: RunPlan, out_bits: Bits, device: str | None = None) -> OpeningRun:
+    def open(
+        self,
+        model: Model,
+        plan: RunPlan,
+        out_bits: Bits,
+        device: str | None = None,
+        *,
+        caller: str = "",
+        weight: float = 1.0,
+        priority: PriorityClass = "interactive",
+        deadline: float | None = None,
+    ) -> OpeningRun:
         """A run, as an async context manager. Entering waits for a place, loads the model if need be, and
         gives a `PoolRun`; meanwhile `position` and `seconds_ahead` tell how the queue stands.
 
-        Entering raises `Overloaded` when too many wait, `LimitExceeded` for a run that no device could hold,
-        `Unavailable` when the server stops or no worker can be started, and what `load` raises. Leaving
-        returns at once; the worker is told to drop the run, and its place is free when it has. All of it may
-        be cancelled.
+        Callers who want more than there is get device seconds by their `weight`. `priority`: interactive work
+        goes before batch work. `deadline` is a moment of `time.monotonic()`; it is only planned with, not
+        enforced.
+
+        Entering raises `Overloaded` when too much waits, `DeadlinePassed` when the deadline cannot be met,
+        `LimitExceeded` for a run that no device could hold, `Unavailable` when the server stops or no worker
+        can be started, and what `load` raises. Leaving returns at once; the worker is told to drop the run,
+        and its place is free when it has. All of it may be cancelled.
         """
-        return OpeningRun(self._desk(), Variant.of(model), (plan,), out_bits, device)
+        claim = Claim(caller=caller, weight=weight, priority=priority, deadline=deadline)
+        return OpeningRun(self._desk(), Variant.of(model), (plan,), out_bits, device, claim)
 
     def open_chain(
         self,
@@ -259,19 +296,25 @@ class Pool:
         device: str | None = None,
         *,
         planes: Sequence[Planes] = (),
+        caller: str = "",
+        weight: float = 1.0,
+        priority: PriorityClass = "interactive",
+        deadline: float | None = None,
     ) -> OpeningChain:
         """Several runs of one image at once, for passes that feed each other and for alpha beside colour; see
         `open`. `planes`: for each run, 3 for RGB rows (the default), 1 for their luma.
 
         They are admitted together: one after the other, two images could each wait for what the other holds.
         """
-        return OpeningChain(self._desk(), Variant.of(model), plans, out_bits, device, planes)
+        claim = Claim(caller=caller, weight=weight, priority=priority, deadline=deadline)
+        return OpeningChain(self._desk(), Variant.of(model), plans, out_bits, device, claim, planes)
 
     def _desk(self) -> Desk:
         self._all()
         return Desk(
             self._supervisors,
             self._admission,
+            self._dispatcher,
             self._speed,
             self._settings.step_limit_seconds,
             self.estimate_seconds,

@@ -11,8 +11,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ class WorkerOptions:
     start_limit_seconds: float
     heartbeat_seconds: float
     heartbeat_limit_seconds: float
+    faults: Mapping[str, float] = field(default_factory=dict)
 
 
 class WorkerProcess:
@@ -64,6 +65,11 @@ class WorkerProcess:
         self._calls: dict[int, asyncio.Future[Answer]] = {}
         self._shelf = Shelf()
         self._step_limits: dict[int, float] = {}
+        self._step_runs: dict[int, int] = {}
+        self.steps_answered = 0
+        self.at_work: int | None = None
+        """The run whose step it computed when it was lost."""
+        self._hung = False
         self._progress_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process | None = None
@@ -73,6 +79,11 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def killed_from_outside(self) -> bool:
+        """Whether SIGKILL ended it, and not from here. Known once it is reaped."""
+        return not self._hung and self._process is not None and self._process.returncode == -signal.SIGKILL
 
     @property
     def buffers_away(self) -> int:
@@ -104,7 +115,10 @@ class WorkerProcess:
         self._spawn(self._watch_exit(self._process), "exit")
         try:
             async with asyncio.timeout(self._options.start_limit_seconds):
-                answer = await self.call("hello", engine=self._options.engine, config=self._options.config)
+                options = self._options
+                answer = await self.call(
+                    "hello", engine=options.engine, config=options.config, faults=options.faults
+                )
         except TimeoutError:
             await self.end()
             raise Unavailable(f"the worker for {self.name} did not start in time") from None
@@ -128,11 +142,13 @@ class WorkerProcess:
         *,
         pixels: NDArray[Any] | None = None,
         limit_seconds: float | None = None,
+        sent: Callable[[], None] | None = None,
         **fields: Any,
     ) -> Answer:
         """Ask the worker. Cancelling gives the answer up, not the work.
 
         `limit_seconds`, for steps: if no step is answered for that long, the worker hangs and is killed.
+        `sent` is called as soon as what is asked later comes later.
         Raises what the worker raised, or `WorkerLost`.
         """
         if self._channel is None or self.lost.is_set():
@@ -159,6 +175,9 @@ class WorkerProcess:
             if not self._step_limits:
                 self._progress_at = time.monotonic()
             self._step_limits[number] = limit_seconds
+            self._step_runs[number] = fields["run"]
+        if sent is not None:
+            sent()
         # The entry stays when the caller gives up, so that the answer's rows are taken and let go.
         return await answer
 
@@ -211,6 +230,9 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.close()
         calls, self._calls = self._calls, {}
+        # It computes steps in the order in which they were asked for.
+        self.at_work = next(iter(self._step_runs.values()), None)
+        self._step_runs.clear()
         self._step_limits.clear()
         for answer in calls.values():
             if not answer.done():
@@ -229,6 +251,8 @@ class WorkerProcess:
             return
         number = message["id"]
         answer = self._calls.pop(number, None)
+        if self._step_runs.pop(number, None) is not None:
+            self.steps_answered += 1
         if self._step_limits.pop(number, None) is not None:
             self._progress_at = time.monotonic()
         outcome: Answer | DomainError
@@ -286,6 +310,7 @@ class WorkerProcess:
                 idle = time.monotonic() - self._progress_at
                 if idle > max(self._step_limits.values()):
                     log.error("worker %s: a step has not ended for %.0f s; it is killed", self.name, idle)
+                    self._hung = True
                     self.kill()
                     return
             try:
@@ -293,6 +318,7 @@ class WorkerProcess:
                     await self.call("ping")
             except TimeoutError:
                 log.error("worker %s does not answer; it is killed", self.name)
+                self._hung = True
                 self.kill()
             except WorkerLost:
                 return

@@ -21,6 +21,8 @@ from upscaled_server.pool.transport import Message
 
 EXIT_SERVER_GONE = 71
 """Exit status of a worker whose server has vanished."""
+EXIT_DEVICE_FAILED = 72
+"""Exit status of a worker that can do nothing more with its device."""
 
 _MAX_TEXT = 2000
 _MAX_ENTRIES = 32
@@ -30,6 +32,10 @@ _KINDS: dict[str, type[DomainError]] = {
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, DomainError)
 }
+
+
+class RunClosed(ProcessingFailed):
+    """What was asked of a run came after its end: its caller has left, and nobody waits for the answer."""
 
 
 def pack_error(error: BaseException) -> Message:
@@ -61,7 +67,7 @@ def unpack_error(packed: Message) -> DomainError:
 def is_expected(error: BaseException) -> bool:
     """Whether an error says all there is to say, so that its traceback is not wanted in the log."""
     return isinstance(error, DomainError) and not (
-        isinstance(error, ProcessingFailed) and not isinstance(error, OutOfMemory)
+        isinstance(error, ProcessingFailed) and not isinstance(error, OutOfMemory | RunClosed)
     )
 
 

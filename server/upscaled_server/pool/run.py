@@ -1,33 +1,27 @@
-"""One image on its way through a worker, seen from the server."""
+"""One image on its way through a worker, and through the next one when that dies."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import logging
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.engine.provenance import Provenance
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import ProcessingFailed, WorkerLost
 from upscaled_server.pool.devices import Device
-from upscaled_server.pool.process import Answer, WorkerProcess
-from upscaled_server.pool.turns import Turns
+from upscaled_server.pool.dispatch import Turn
+from upscaled_server.pool.life import Life, Strikes, Terms
+from upscaled_server.pool.replay import Kept, is_small
+from upscaled_server.pool.scheduler.policy import Unit
 from upscaled_server.tiling.plan import RunPlan
 
+log = logging.getLogger("upscaled_server.pool")
+
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """Where a run lives: the worker it is pinned to, and whose turn it is there."""
-
-    device: Device
-    worker: WorkerProcess
-    turns: Turns
-    number: int
 
 
 class PoolRun:
@@ -37,77 +31,78 @@ class PoolRun:
     device works while the caller handles the rows before. `plan`, `provenance` and `device` say how the image
     is computed.
 
-    Every call raises `WorkerLost` once the worker is gone: then the run can only be closed, and the image
-    begun again.
+    When the worker dies the run goes on with the next one, and gives the same rows. Every call raises
+    `Unavailable` when no worker comes up, `WorkerLost` when the pool is closed or too much would have to be
+    kept, and `ProcessingFailed` when it is this run's own work that ends workers.
     """
 
-    def __init__(
-        self,
-        seat: Seat,
-        plan: RunPlan,
-        provenance: Provenance,
-        status: dict[str, Any],
-        *,
-        step_limit_seconds: float,
-        on_step: Callable[[float], None],
-        attended: Callable[[], AbstractContextManager[None]],
-    ) -> None:
+    def __init__(self, plan: RunPlan, provenance: Provenance, device: Device, terms: Terms) -> None:
         self.plan = plan
         self.provenance = provenance
-        self.device = seat.device
+        self.device = device
         self.steps_done = 0
-        self._seat = seat
-        self._status = status
-        self._step_limit_seconds = step_limit_seconds
-        self._on_step = on_step
-        self._attended = attended
-        self._step: asyncio.Task[Answer] | None = None
+        self._terms = terms
+        self._kept = Kept(plan)
+        self._strikes = Strikes()
+        self._life: Life | None = None
+        # Held while rows are sent, so that a new life begins with all of them.
+        self._order = asyncio.Lock()
+        self._step: asyncio.Task[NDArray[Any]] | None = None
         self._step_granted = False
+        self._next_turn: Turn | None = None
         self._stepping = False
         self._feeding: set[asyncio.Task[None]] = set()
         self._closed = False
 
+    async def begin(self) -> None:
+        """Open the run on the worker; to be called once, before everything else."""
+        await self._move_on_from(None)
+
     @property
     def rows_wanted(self) -> int:
-        """Input rows to feed before the next step can do something; 0: call `step`. 0 as well when done."""
-        return int(self._status["rows_wanted"])
+        """Input rows to feed before the next step can do something; 0: call `step`. 0 as well when done.
+
+        More is taken, and may be brought while a step is computed, so that the next one follows at once.
+        """
+        life = self._life
+        if life is None or life.done:
+            return 0
+        needed = self.plan.height if is_small(self.plan) else life.needed
+        return max(0, needed - self._kept.fed)
 
     @property
     def done(self) -> bool:
         """Whether every output row has been returned by `step`."""
-        return bool(self._status["done"]) and self._step is None
+        return self._life is not None and self._life.done and self._step is None
 
     @property
     def state_bytes(self) -> int:
         """Bytes that the run holds in the worker."""
-        return int(self._status["state_bytes"])
-
-    @property
-    def steps_waiting(self) -> int:
-        """Steps of all runs that wait for this run's device, this run's included."""
-        return self._seat.turns.waiting
+        return 0 if self._life is None else self._life.state_bytes
 
     async def feed(self, rows: NDArray[Any]) -> None:
         """Give the next input rows: (n, width, 3) RGB, uint8 or uint16. They are copied before this returns.
 
-        Cancelling does not take them back. Raises `ProcessingFailed` for rows that do not fit, `WorkerLost`.
+        Cancelling does not take them back. Raises `ProcessingFailed` for rows that do not fit.
         """
         self._check_open()
+        if rows.ndim != 3 or rows.shape[1:] != (self.plan.width, 3):
+            raise ProcessingFailed(f"rows of {self.plan.width} RGB pixels are wanted, not {rows.shape}")
         # A task of its own: cancelled half-way, nobody would know whether the worker has the rows.
         task = self._own(self._feed(rows), "feed")
         self._feeding.add(task)
         task.add_done_callback(self._feeding.discard)
-        with self._attended():
+        with self._terms.attended():
             await asyncio.shield(task)
 
     async def step(self) -> NDArray[Any]:
         """The next finished output rows: (n, width * scale, planes), uint8 or uint16, RGB or luma as asked
-        for at `open`; n may be 0.
+        for at `open`; n may be 0, and two runs of one plan may give theirs in other portions.
 
         The array is read-only and views the worker's memory, which is used again once the array and every
         view of it are gone: hold it no longer than needed. Cancelling loses nothing: the next call returns
         those rows. One call at a time. Raises `ProcessingFailed` when rows are missing or the run is done,
-        `OutOfMemory`, `WorkerLost`.
+        `OutOfMemory`.
         """
         self._check_open()
         if self._stepping:
@@ -121,8 +116,8 @@ class PoolRun:
             )
         self._stepping = True
         try:
-            with self._attended():
-                answer = await asyncio.shield(step)
+            with self._terms.attended():
+                rows = await asyncio.shield(step)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if step.cancelled() and not (task is not None and task.cancelling()):
@@ -134,9 +129,7 @@ class PoolRun:
         self._step = None
         self.steps_done += 1
         self._begin_step()
-        if answer.rows is None:
-            raise ProcessingFailed("the worker answered a step without rows")
-        return answer.rows
+        return rows
 
     async def close(self) -> None:
         """Give everything back. A step that waits for its turn is dropped, one that runs is waited for and
@@ -147,35 +140,136 @@ class PoolRun:
         self._closed = True
         if self._step is not None and not self._step_granted:
             self._step.cancel()
+        if self._next_turn is not None:
+            self._terms.dispatcher.withdraw(self._next_turn)
+            self._next_turn = None
         try:
-            # The worker forgets the steps that it has not begun as soon as it reads this.
-            await self._seat.worker.call("close", run=self._seat.number)
+            if self._life is not None:
+                # The worker forgets the steps that it has not begun as soon as it reads this.
+                await self._life.worker.call("close", run=self._life.number)
         finally:
             step, self._step = self._step, None
             if step is not None:
                 await asyncio.wait([step])
 
     def _begin_step(self) -> None:
-        if self._closed or self._step is not None or self._status["done"] or self.rows_wanted:
+        life = self._life
+        if self._closed or self._step is not None or life is None or not life.can_step:
             return
-        self._step_granted = False
-        self._step = self._own(self._run_step(), "step")
+        if not self.rows_wanted:
+            self._step = self._own(self._run_step(), "step")
 
-    async def _run_step(self) -> Answer:
-        seat = self._seat
-        await seat.turns.wait(seat.number)
+    async def _run_step(self) -> NDArray[Any]:
+        """One step that gives rows which the caller does not have yet; after a loss, those before it too."""
+        while (life := self._life) is not None and life.can_step:
+            try:
+                rows = await self._step_in(life)
+            except WorkerLost as lost:
+                await self._move_on_from(life, lost)
+                continue
+            new = life.take_new(rows)
+            if new is not None:
+                self._kept.deliver(new.shape[0])
+                return new
+        # The new life wants rows that nobody has asked the caller for yet.
+        return np.empty((0, self.plan.width * self.plan.scale, self._terms.planes), self._terms.out_dtype)
+
+    async def _step_in(self, life: Life) -> NDArray[Any]:
+        dispatcher, limit = self._terms.dispatcher, self._terms.step_limit_seconds
+        turn, self._next_turn = self._next_turn or dispatcher.submit(self._next_unit(life)), None
+        await dispatcher.wait(turn)
+        unit, seconds = turn[0], None
         self._step_granted = True
+        together = [] if unit.grant is None else [each.run for each in unit.grant.units]
         try:
-            answer = await seat.worker.call("step", run=seat.number, limit_seconds=self._step_limit_seconds)
+            answer = await life.worker.call("step", run=life.number, together=together, limit_seconds=limit)
+            life.take_status(answer.result)
+            seconds = float(answer.result["seconds"])
+            if self._stepping and life.can_step and not self._closed:
+                # The caller waits for these rows and will want the next at once: before `done` gives the
+                # device to others, so that an image that goes first does so with all of its steps.
+                self._next_turn = dispatcher.submit(self._next_unit(life))
         finally:
-            seat.turns.done()
-        self._status = answer.result
-        self._on_step(float(answer.result["seconds"]))
-        return answer
+            self._step_granted = False
+            dispatcher.done(unit, seconds)
+        self._terms.on_step(seconds)
+        if answer.rows is None:
+            raise ProcessingFailed("the worker answered a step without rows")
+        return answer.rows
+
+    def _next_unit(self, life: Life) -> Unit:
+        terms = self._terms
+        remaining = terms.step_seconds * max(1, self.plan.steps - self.steps_done)
+        return Unit(
+            device=self.device.name,
+            run=life.number,
+            batch_key=life.batch_key,
+            cost=terms.step_seconds,
+            caller=terms.caller,
+            weight=terms.weight,
+            batch=terms.batch,
+            latest_start=terms.latest_start(remaining),
+            suspect=self._strikes.any,
+        )
 
     async def _feed(self, rows: NDArray[Any]) -> None:
-        answer = await self._seat.worker.call("feed", run=self._seat.number, pixels=rows)
-        self._status = answer.result
+        async with self._order:
+            life = self._life
+            if self._kept.fed + rows.shape[0] > self.plan.height or life is None:
+                raise ProcessingFailed(
+                    f"{self._kept.fed + rows.shape[0]} rows for an image of {self.plan.height}"
+                )
+            self._kept.append(rows)
+            lost = await self._send(life, rows)
+        if lost is not None:
+            await self._move_on_from(life, lost)
+        self._begin_step()
+
+    async def _send(self, life: Life, rows: NDArray[Any]) -> WorkerLost | None:
+        def sent() -> None:
+            life.sent += rows.shape[0]
+            # Elsewhere the worker's answer must be there first: it says what the step can be taken with.
+            if self.device.kind == "cpu":
+                self._begin_step()
+
+        try:
+            answer = await life.worker.call("feed", pixels=rows, sent=sent, run=life.number)
+        except WorkerLost as lost:
+            return lost
+        life.take_status(answer.result)
+        return None
+
+    async def _move_on_from(self, lost_life: Life | None, lost: WorkerLost | None = None) -> None:
+        """Open the run, on the next worker where there was one, and give it the rows that it needs."""
+        async with self._order:
+            while self._life is lost_life:
+                self._check_open()
+                if self._next_turn is not None:  # a turn of the life that is over
+                    self._terms.dispatcher.withdraw(self._next_turn)
+                    self._next_turn = None
+                if lost is not None and not self._kept.enough:
+                    raise lost
+                worker = await self._terms.find_worker(lost)
+                self._check_open()
+                if lost_life is not None:
+                    self._strikes.judge(lost_life, self._kept.delivered)
+                    log.info("run %d is computed again on the next worker", lost_life.number)
+                restart = self._kept.restart()
+                life = self._life = Life(worker, self._terms.new_number(), restart)
+                try:
+                    answer = await worker.call("open", **self._terms.opening(restart.plan), run=life.number)
+                except WorkerLost as error:
+                    lost_life, lost = life, error
+                    continue
+                life.take_status(answer.result)
+                for rows in self._kept.rows:
+                    lost = await self._send(life, rows)
+                    if lost is not None:
+                        lost_life = life
+                        break
+                else:
+                    # Not before: a step ends early where rows are missing that the caller has brought.
+                    life.opened = True
         self._begin_step()
 
     def _check_open(self) -> None:
@@ -183,7 +277,7 @@ class PoolRun:
             raise ProcessingFailed("the run is closed")
 
     def _own(self, work: Coroutine[Any, Any, _T], what: str) -> asyncio.Task[_T]:
-        task = asyncio.get_running_loop().create_task(work, name=f"run {self._seat.number}: {what}")
+        task = asyncio.get_running_loop().create_task(work, name=f"run: {what}")
         task.add_done_callback(_look_at)
         return task
 

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from upscaled_server.pool.faults import parse_faults
+
 _DEVICES = re.compile(r"auto|cpu|cuda:\d+(,cuda:\d+)*")
 
 
@@ -22,6 +24,13 @@ class PoolSettings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Cores that a CPU worker uses. Default: what the process may use (affinity and cgroup quota)."""
 
+    band_rows: Annotated[int, Field(ge=4, le=4096, multiple_of=4)] | None = None
+    """Rows of the bands that a CPU computes larger images in, for every model. Where the memory does not
+    suffice they are lower. Default: chosen for each image by its model and width. Pinned, and with the same
+    threads and memory budget, replicas cut every image alike, so it comes out the same byte for byte;
+    `upscaled calibrate` measures what suits a machine.
+    """
+
     memory_budget_bytes: Annotated[int, Field(ge=64 << 20)] | None = None
     """Bytes per device for the runs that are open, working memory included.
 
@@ -34,9 +43,27 @@ class PoolSettings(BaseSettings):
     max_waiting_runs: Annotated[int, Field(ge=0, le=100_000)] = 128
     """Runs that may wait for a place. Further ones are refused with the seconds after which to try again."""
 
+    warm_models: str = ""
+    """Models that a worker has loaded and tried before it counts as ready, separated by commas. A worker that
+    follows another one has those of that one as well.
+    """
+
+    model_budget_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Bytes per device for models in memory; beyond it the least recently used ones are let go of. Default: a
+    quarter of the device's memory.
+    """
+
+    max_pending_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """Device seconds of other work that may be done before new work is, by the speed that was measured; with
+    more pending it is refused. Interactive work counts interactive work only.
+    """
+
+    aging_seconds: Annotated[float, Field(ge=0)] = 30.0
+    """Batch work that has waited for this long goes with interactive work."""
+
     steps_ahead: Annotated[int, Field(ge=1, le=8)] = 2
-    """Steps that a worker is given at a time: with 2, the next one begins while the result of the last is on
-    its way.
+    """Steps of interactive work that a worker is given at a time: with 2, the next one begins while the
+    result of the last is on its way. Of batch work it is given one.
     """
 
     worker_nice: Annotated[int, Field(ge=0, le=19)] = 5
@@ -61,6 +88,21 @@ class PoolSettings(BaseSettings):
 
     drain_seconds: Annotated[float, Field(ge=0)] = 25.0
     """How long open runs may go on after the server was told to stop."""
+
+    faults: str = ""
+    """For tests only: faults on purpose, as `crash:0.01,hang:0.001,oom:0.01,nan:0.01,slow:0.1`, each with its
+    probability in every step.
+    """
+
+    @property
+    def warm_names(self) -> list[str]:
+        return [name for name in self.warm_models.replace(" ", "").split(",") if name]
+
+    @field_validator("faults")
+    @classmethod
+    def _check_faults(cls, value: str) -> str:
+        parse_faults(value)
+        return value
 
     @field_validator("devices")
     @classmethod

@@ -9,17 +9,16 @@ import time
 from collections.abc import Callable
 
 from upscaled_server.engine.catalogue import Catalogue, Spec
-from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.device import Device as EngineDevice
 from upscaled_server.engine.planning import device_for, plan_image
-from upscaled_server.engine.provenance import Provenance, WeightsSource
 from upscaled_server.engine.traits import network_traits
 from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import DomainError, Unavailable
 from upscaled_server.pool.devices import Device
+from upscaled_server.pool.faults import parse_faults
+from upscaled_server.pool.models import WorkerModels
 from upscaled_server.pool.process import WorkerOptions, WorkerProcess
 from upscaled_server.pool.settings import PoolSettings
-from upscaled_server.pool.turns import Turns
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -33,8 +32,7 @@ _GIVE_UP_WAITING_AFTER = 3
 class Supervisor:
     """Keeps one worker running on one device, with growing pauses between attempts, until `aclose`.
 
-    `on_change(up)` is called when a worker is there and when it is gone. `turns` belongs to the worker of the
-    moment: a new one begins with none taken.
+    `on_change(self)` is called when a worker is there and when it is gone.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class Supervisor:
     ) -> None:
         self.device = device
         self.worker: WorkerProcess | None = None
-        self.turns = Turns(settings.steps_ahead)
         self.restarts = 0
         self.failed_starts = 0
         self._settings = settings
@@ -61,12 +58,18 @@ class Supervisor:
             start_limit_seconds=settings.worker_start_limit_seconds,
             heartbeat_seconds=settings.heartbeat_seconds,
             heartbeat_limit_seconds=settings.heartbeat_limit_seconds,
+            faults=parse_faults(settings.faults),
         )
         self._up = asyncio.Event()
         self._catalogue = catalogue
         self._engine_device: EngineDevice | None = None
-        # By variant and the file of a model of the folder, so that a changed file is loaded anew.
-        self._loads: dict[tuple[Variant, str], asyncio.Task[Provenance]] = {}
+        self.models = WorkerModels(
+            catalogue,
+            self.available,
+            load_limit_seconds=settings.load_limit_seconds,
+            warm_limit_seconds=settings.worker_start_limit_seconds,
+            budget_bytes=settings.model_budget_bytes or device.memory_bytes // 4,
+        )
         self._keeping: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -106,48 +109,20 @@ class Supervisor:
     def plan(self, variant: Variant, width: int, height: int) -> RunPlan:
         """The plan for an image on this device. Raises `NotFound`, `FailedPrecondition`, `LimitExceeded`."""
         spec, device = self._chosen(variant)
-        budget, cores = self.device.run_budget_bytes, self.device.cores
-        return plan_image(spec, device, width, height, budget_bytes=budget, parallel=cores)
+        return plan_image(
+            spec,
+            device,
+            width,
+            height,
+            # On a card others may have taken a part of what this server counts with.
+            budget_bytes=min(self.device.run_budget_bytes, device.budget_bytes),
+            parallel=self.device.cores,
+            band_rows=self._settings.band_rows if self.device.kind == "cpu" else None,
+        )
 
     def _chosen(self, variant: Variant) -> tuple[Spec, EngineDevice]:
         spec = self._catalogue.resolve(variant.model)
         return spec, device_for(spec, self.engine_device, variant.backend)
-
-    async def load(self, variant: Variant) -> Provenance:
-        """Have a model in the worker's memory. Callers of one variant share one attempt, which goes on when
-        they leave.
-        """
-        worker = await self.available()
-        spec = self._catalogue.resolve(variant.model)
-        custom = spec if isinstance(spec, CustomModel) else None
-        if variant.denoise is not None:
-            # The engine keeps the last few of these only, so it is told of every use.
-            return await self._load(worker, variant, custom)
-        key = (variant, "" if custom is None else custom.sha256)
-        loading = self._loads.get(key)
-        if loading is None or (loading.done() and (loading.cancelled() or loading.exception() is not None)):
-            loading = asyncio.get_running_loop().create_task(
-                self._load(worker, variant, custom), name=f"load {variant}"
-            )
-            loading.add_done_callback(_look_at)
-            self._loads[key] = loading
-        return await asyncio.shield(loading)
-
-    async def unload(self, model: str) -> bool:
-        """Free a model. Raises `FailedPrecondition` while it is in use."""
-        worker = await self.available()
-        answer = await worker.call("unload", model=model)
-        self._loads = {key: task for key, task in self._loads.items() if key[0].model != model}
-        return bool(answer.result["unloaded"])
-
-    @property
-    def loaded(self) -> frozenset[str]:
-        """The models in the worker's memory, by the names they were asked for."""
-        return frozenset(
-            variant.model
-            for (variant, _), task in self._loads.items()
-            if task.done() and not task.cancelled() and task.exception() is None
-        )
 
     async def available(self) -> WorkerProcess:
         """The worker, waiting for it while it restarts. Raises `Unavailable` when it repeatedly could not be
@@ -162,16 +137,6 @@ class Supervisor:
                 )
             await self._up.wait()
 
-    async def _load(self, worker: WorkerProcess, variant: Variant, custom: CustomModel | None) -> Provenance:
-        try:
-            async with asyncio.timeout(self._settings.load_limit_seconds):
-                described = None if custom is None else custom.to_dict()
-                answer = await worker.call("load", variant=variant.to_dict(), custom=described)
-        except TimeoutError:
-            raise Unavailable(f"{variant} could not be loaded in time", model=variant.model) from None
-        packed = answer.result["provenance"]
-        return Provenance(**{**packed, "weights": WeightsSource(**packed["weights"])})
-
     async def _keep(self, worker: WorkerProcess | None) -> None:
         pause = FIRST_PAUSE_SECONDS
         try:
@@ -180,7 +145,8 @@ class Supervisor:
                     began = time.monotonic()
                     await worker.lost.wait()
                     await worker.end()
-                    if time.monotonic() - began > _HEALTHY_AFTER_SECONDS:
+                    # One that has done something ended for a reason that the next need not meet.
+                    if worker.steps_answered or time.monotonic() - began > _HEALTHY_AFTER_SECONDS:
                         pause = FIRST_PAUSE_SECONDS
                     self.restarts += 1
                 await asyncio.sleep(pause)
@@ -214,11 +180,18 @@ class Supervisor:
         if worker.lost.is_set():  # in the moment between its answer and now
             await worker.end()
             raise Unavailable(f"the worker for {self.device.name} ended as soon as it had started")
-        self.failed_starts = 0
         self._engine_device = EngineDevice(**said["device"])
+        try:
+            async with asyncio.timeout(self._settings.load_limit_seconds):
+                await self.models.begin(worker, self._settings.warm_names)
+        except TimeoutError:
+            await worker.end()
+            raise Unavailable(f"the models of {self.device.name} could not be made ready in time") from None
+        except BaseException:
+            await worker.end()
+            raise
+        self.failed_starts = 0
         self.worker = worker
-        self.turns = Turns(self._settings.steps_ahead)
-        self._loads.clear()
         self._up.set()
         log.info(
             "worker %s (pid %d) is up after %.2f s", self.device.name, worker.pid, time.monotonic() - began
@@ -235,7 +208,7 @@ class Supervisor:
 
 # For glibc. A worker's large blocks come and go in sizes that differ little; kept in the heaps of its threads
 # they leave holes that add up to hundreds of megabytes over a large image.
-_ALLOCATOR = {
+ALLOCATOR = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(256 << 10),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
@@ -245,13 +218,8 @@ _ALLOCATOR = {
 def _environment(device: Device) -> dict[str, str]:
     """What a worker's environment has beyond the server's: a CUDA worker sees its own card only."""
     if device.kind == "cpu":
-        kept = {name: value for name, value in _ALLOCATOR.items() if name not in os.environ}
+        kept = {name: value for name, value in ALLOCATOR.items() if name not in os.environ}
         return {"CUDA_VISIBLE_DEVICES": "", **kept}
     index = int(device.name.partition(":")[2])
     visible = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
     return {"CUDA_VISIBLE_DEVICES": visible[index] if index < len(visible) else str(index)}
-
-
-def _look_at(task: asyncio.Task[Provenance]) -> None:
-    if not task.cancelled():
-        task.exception()  # the callers that are still there get it; with none left it is no news

@@ -21,13 +21,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.engine.custom.spec import CustomModel
+from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.variant import Variant
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import DeviceFailed, DomainError
+from upscaled_server.pool.faults import FaultyEngine
 from upscaled_server.pool.pixels import Shelf, unpack
-from upscaled_server.pool.protocol import EXIT_SERVER_GONE, is_expected, pack_error, traceback_text
+from upscaled_server.pool.protocol import (
+    EXIT_DEVICE_FAILED,
+    EXIT_SERVER_GONE,
+    RunClosed,
+    is_expected,
+    pack_error,
+    traceback_text,
+)
 from upscaled_server.pool.transport import Channel, Message
 from upscaled_server.tiling.plan import RunPlan
 
@@ -35,6 +45,7 @@ _PR_SET_PDEATHSIG = 1
 _COPY_ELSEWHERE_BYTES = 1 << 20
 # Models load beside each other: one that is being downloaded must not hold up one that is on the disk.
 _MODEL_THREADS = 4
+WARM_PIXELS = 32
 
 
 @dataclass(eq=False, slots=True)
@@ -43,8 +54,20 @@ class _OpenRun:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Any = None
+    rows_fed: int = 0
     closed: bool = False
     step: Future[tuple[NDArray[Any], float]] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Together:
+    """Runs whose steps are to be computed together, and those that have asked for theirs."""
+
+    expected: set[int]
+    entries: dict[int, _OpenRun] = field(default_factory=dict)
+    outcomes: asyncio.Future[dict[int, tuple[NDArray[Any], float] | DomainError]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 class Worker:
@@ -54,6 +77,7 @@ class Worker:
         self._finished = finished
         self._engine: Any = None
         self._runs: dict[int, _OpenRun] = {}
+        self._together: dict[tuple[int, ...], _Together] = {}
         self._shelf = Shelf()
         self._inference = ThreadPoolExecutor(1, "inference")
         self._errands = ThreadPoolExecutor(1, "errands")
@@ -88,6 +112,10 @@ class Worker:
                 self._channel.send({"id": number, "result": result})
             else:
                 await self._send_rows(number, result, out)
+        except DeviceFailed as error:
+            # The next worker begins with a device that may be well, and computes this again.
+            print(error.message, file=sys.stderr, flush=True)
+            os._exit(EXIT_DEVICE_FAILED)
         except Exception as error:
             if not is_expected(error):
                 print(traceback_text(error), file=sys.stderr, flush=True)
@@ -108,6 +136,8 @@ class Worker:
         module, _, name = request["engine"].partition(":")
         factory = getattr(importlib.import_module(module), name)
         self._engine = await self._in_models(factory, request["config"])
+        if request["faults"]:
+            self._engine = FaultyEngine(self._engine, request["faults"])
         return {"device": asdict(self._engine.device)}, None
 
     async def _on_ping(self, _: Message) -> tuple[Message, None]:
@@ -116,8 +146,34 @@ class Worker:
     async def _on_load(self, request: Message) -> tuple[Message, None]:
         if request["custom"] is not None:
             self._engine.learn(CustomModel.from_dict(request["custom"]))
-        provenance = await self._in_models(self._engine.load, Variant(**request["variant"]))
-        return {"provenance": asdict(provenance)}, None
+        provenance, size = await self._in_models(self._load, Variant(**request["variant"]))
+        return {"provenance": asdict(provenance), "bytes": size}, None
+
+    def _load(self, variant: Variant) -> tuple[Provenance, int]:
+        """The model's provenance, and by how much memory has grown, at least by the size of its weights.
+
+        What other threads take meanwhile counts as well: too much is safe.
+        """
+        known = self._engine.loaded
+        before = resident_bytes()
+        provenance: Provenance = self._engine.load(variant)
+        if provenance.model in known:
+            return provenance, 0
+        return provenance, max(resident_bytes() - before, provenance.weights.size_bytes)
+
+    async def _on_warm(self, request: Message) -> tuple[Message, None]:
+        await self._in_models(self._warm, Variant(**request["variant"]))
+        return {}, None
+
+    def _warm(self, variant: Variant) -> None:
+        """The first image on a model takes longer than all others."""
+        run = self._engine.open_run(variant, self._engine.plan(variant, WARM_PIXELS, WARM_PIXELS), 8, 3)
+        try:
+            run.feed(np.zeros((WARM_PIXELS, WARM_PIXELS, 3), np.uint8))
+            while not run.done:
+                run.step()
+        finally:
+            run.close()
 
     async def _on_unload(self, request: Message) -> tuple[Message, None]:
         return {"unloaded": await self._in_models(self._engine.unload, request["model"])}, None
@@ -139,7 +195,7 @@ class Worker:
             except BaseException:
                 self._runs.pop(request["run"], None)
                 raise
-            return _status(entry.run), None
+            return _status(entry), None
 
     async def _on_feed(self, request: Message, rows: NDArray[Any]) -> tuple[Message, None]:
         entry = self._entry(request)
@@ -149,22 +205,26 @@ class Worker:
                 entry.run.feed(rows)
             else:
                 await asyncio.get_running_loop().run_in_executor(self._errands, entry.run.feed, rows)
-            return _status(entry.run), None
+            entry.rows_fed += rows.shape[0]
+            return _status(entry), None
 
     async def _on_step(self, request: Message) -> tuple[Message, NDArray[Any]]:
         entry = self._entry(request)
         async with entry.lock:
             self._check_open(entry)
+            if len(request["together"]) > 1:
+                rows, seconds = await self._step_together(request, entry)
+                return {**_status(entry), "seconds": seconds}, rows
             entry.step = self._inference.submit(self._step, entry)
             try:
                 rows, seconds = await asyncio.wrap_future(entry.step)
             except asyncio.CancelledError:
                 if not entry.step.cancelled():
                     raise
-                raise ProcessingFailed("the run is closed") from None  # by `close`, before it began
+                raise RunClosed("the run is closed") from None  # by `close`, before it began
             finally:
                 entry.step = None
-            return {**_status(entry.run), "seconds": seconds}, rows
+            return {**_status(entry), "seconds": seconds}, rows
 
     async def _on_close(self, request: Message) -> tuple[Message, None]:
         entry = self._runs.get(request["run"])
@@ -182,7 +242,51 @@ class Worker:
         rows = entry.run.step()
         return rows, time.perf_counter() - began
 
+    async def _step_together(self, request: Message, entry: _OpenRun) -> tuple[NDArray[Any], float]:
+        """The run's share of a step that others take part in, which begins when all of them have asked."""
+        key = tuple(request["together"])
+        group = self._together.get(key)
+        if group is None:
+            there = {run for run in key if run in self._runs and not self._runs[run].closed}
+            group = self._together[key] = _Together(there)
+        group.entries[request["run"]] = entry
+        self._begin_together(key, group)
+        outcome = (await asyncio.shield(group.outcomes))[request["run"]]
+        if isinstance(outcome, DomainError):
+            raise outcome
+        return outcome
+
+    def _begin_together(self, key: tuple[int, ...], group: _Together) -> None:
+        if not group.expected <= group.entries.keys() or self._together.pop(key, None) is None:
+            return
+        computing = asyncio.wrap_future(self._inference.submit(self._compute_together, group.entries))
+
+        def done(computed: asyncio.Future[Any]) -> None:
+            error = computed.exception()
+            if error is None:
+                group.outcomes.set_result(computed.result())
+            else:
+                group.outcomes.set_exception(error)
+
+        computing.add_done_callback(done)
+
+    def _compute_together(
+        self, entries: dict[int, _OpenRun]
+    ) -> dict[int, tuple[NDArray[Any], float] | DomainError]:
+        began = time.perf_counter()
+        outcomes = self._engine.step_together([entry.run for entry in entries.values()])
+        seconds = (time.perf_counter() - began) / len(entries)
+        return {
+            run: outcome if isinstance(outcome, DomainError) else (outcome, seconds)
+            for run, outcome in zip(entries, outcomes, strict=True)
+        }
+
     def _closing(self, run: int) -> None:
+        for key, group in list(self._together.items()):
+            # Whoever left before it asked is not waited for.
+            if run in group.expected and run not in group.entries:
+                group.expected.discard(run)
+                self._begin_together(key, group)
         entry = self._runs.get(run)
         if entry is not None:
             entry.closed = True
@@ -193,19 +297,31 @@ class Worker:
         try:
             return self._runs[request["run"]]
         except KeyError:
-            raise ProcessingFailed("the run is closed") from None
+            raise RunClosed("the run is closed") from None
 
     @staticmethod
     def _check_open(entry: _OpenRun) -> None:
         if entry.closed or entry.run is None:
-            raise ProcessingFailed("the run is closed")
+            raise RunClosed("the run is closed")
 
     async def _in_models(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._models, function, *arguments)
 
 
-def _status(run: Any) -> Message:
-    return {"rows_wanted": run.rows_wanted, "done": run.done, "state_bytes": run.state_bytes}
+def _status(entry: _OpenRun) -> Message:
+    run = entry.run
+    return {
+        "rows_wanted": run.rows_wanted,
+        "rows_fed": entry.rows_fed,
+        "done": run.done,
+        "state_bytes": run.state_bytes,
+        "batch_key": run.batch_key,
+    }
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _server_gone() -> None:

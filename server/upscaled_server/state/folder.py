@@ -26,11 +26,17 @@ class StateSettings(BaseSettings):
     )
 
 
+class FolderInUse(FailedPrecondition):
+    """Another process has the folder."""
+
+    reason = "FOLDER_IN_USE"
+
+
 class DataFolder:
     """Holds the lock on a state folder while it is open.
 
     The lock belongs to the open file, so it ends with the process however that ends.
-    Raises `FailedPrecondition` on entry if another server has it or the folder cannot be written.
+    Raises `FolderInUse` on entry if another server has it, `FailedPrecondition` if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +56,7 @@ class DataFolder:
         except BlockingIOError:
             owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
-            raise FailedPrecondition(
+            raise FolderInUse(
                 f"UPSCALED_DATA_DIR: {self.path} is in use by another server (process {owner or 'unknown'}); "
                 "stop it or give this one a folder of its own",
                 path=str(self.path),

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Keys, whole or in part: wherever a caller puts one by mistake, only its public id is written down.
+_KEY = re.compile(r"(upk_[a-z0-9]{12}_)[A-Za-z0-9]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -22,18 +24,20 @@ class LogSettings(BaseSettings):
 
 
 class OneLineFormatter(logging.Formatter):
-    """Escapes control characters in messages, so that no input can begin a line of its own. Tracebacks
-    keep their lines, indented."""
+    """Escapes control characters in messages, so that no input can begin a line of its own, and leaves out
+    the secret part of keys. Tracebacks keep their lines, indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the standard library's name
-        record.message = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], record.message)
+        record.message = _cleaned(record.message)
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - the standard library's name
         text = super().formatException(ei)  # type: ignore[arg-type]
-        return "\n".join(
-            "    " + _CONTROL.sub(lambda match: ascii(match[0])[1:-1], line) for line in text.split("\n")
-        )
+        return "\n".join("    " + _cleaned(line) for line in text.split("\n"))
+
+
+def _cleaned(line: str) -> str:
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], _KEY.sub(r"\1…", line))
 
 
 def configure(settings: LogSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Handle:
     folder = tmp_path / "handle"
     folder.mkdir()
     monkeypatch.setenv("POOL_TEST_FOLDER", str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(IN_WORKER))
+    monkeypatch.setenv("PYTHONPATH", str(IN_WORKER), prepend=os.pathsep)
     return Handle(folder)
 
 

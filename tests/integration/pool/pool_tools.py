@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -42,6 +43,11 @@ class Handle:
         """Widths of the images whose steps have begun, in order."""
         file = self.folder / "steps"
         return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def lines(self, name: str) -> list[str]:
+        """What the engine has noted."""
+        file = self.folder / name
+        return file.read_text().splitlines() if file.exists() else []
 
     async def until_held(self) -> None:
         """A step is being computed, and will be until `untell("hold")`."""
@@ -100,6 +106,14 @@ async def run_rows(run: PoolRun, image: NDArray[Any]) -> NDArray[Any]:
 async def run_image(pool: Pool, plan: RunPlan, model: str = MODEL) -> NDArray[Any]:
     async with pool.open(model, plan, 8) as run:
         return await run_rows(run, make_image(plan))
+
+
+async def kill_worker(pool: Pool) -> None:
+    """As the kernel does it when memory is short. Returns when the pool has noticed."""
+    (supervisor,) = pool._supervisors.values()
+    worker = await supervisor.available()
+    os.kill(worker.pid, signal.SIGKILL)
+    await worker.lost.wait()
 
 
 def run_in_process(engine: Engine, plan: RunPlan, image: NDArray[Any], bits: Any = 8) -> NDArray[Any]:

@@ -10,22 +10,17 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pool_tools import (
     MODEL,
     Handle,
     StartPool,
     children,
-    make_image,
     make_plan,
     run_image,
-    run_in_process,
-    run_rows,
     until,
 )
 
-from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.weights.store import StoreOptions
 from upscaled_server.errors import FailedPrecondition, Unavailable, WorkerLost
 from upscaled_server.pool import pool as pool_module
@@ -41,48 +36,6 @@ async def _worker_pid(pool: Pool) -> int:
     return (await supervisor.available()).pid
 
 
-async def test_a_killed_worker_fails_its_runs_at_once_and_the_next_one_takes_over(
-    start_pool: StartPool, handle: Handle, engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    plan = make_plan(40, 80, tile_height=20)
-    handle.tell("hold")
-    async with start_pool(steps_ahead=1) as pool:
-        running = [asyncio.create_task(run_image(pool, plan)) for _ in range(4)]
-        await handle.until_held()
-        await until(lambda: pool.stats.waiting_steps == 3)
-
-        os.kill(await _worker_pid(pool), signal.SIGKILL)
-        outcomes = await asyncio.gather(*running, return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [WorkerLost] * 4
-        handle.untell("hold")
-
-        rows = await run_image(pool, plan)  # waits for the next worker by itself
-        assert pool.ready
-        assert pool.stats.worker_restarts == 1
-        await until(lambda: pool.stats.open_runs == 0)
-    np.testing.assert_array_equal(rows, run_in_process(engine, plan, make_image(plan)))
-    assert "SIGKILL" in caplog.text
-
-
-async def test_killing_it_again_and_again_leaves_nothing_behind(
-    start_pool: StartPool, engine: Engine
-) -> None:
-    plan = make_plan(40, 80, tile_height=20)
-    expected = run_in_process(engine, plan, make_image(plan))
-    async with start_pool() as pool:
-        for _ in range(3):
-            async with pool.open(MODEL, plan, 8) as run:
-                image = make_image(plan)
-                await run.feed(image)
-                first = await run.step()
-                os.kill(await _worker_pid(pool), signal.SIGKILL)
-                with pytest.raises(WorkerLost):
-                    await run_rows(run, image)
-                # Rows that were delivered stay what they are, whoever is dead.
-                np.testing.assert_array_equal(first, expected[: first.shape[0]])
-            np.testing.assert_array_equal(await run_image(pool, plan), expected)
-
-
 async def test_a_worker_that_dies_while_a_run_is_opened_is_replaced_unseen(
     start_pool: StartPool, handle: Handle, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,15 +46,6 @@ async def test_a_worker_that_dies_while_a_run_is_opened_is_replaced_unseen(
     assert rows.shape == (128, 128, 3)
     assert "SIGABRT" in caplog.text
     assert "in open_run" in caplog.text  # the traceback of a crash in native code reaches the log
-
-
-async def test_a_step_that_hangs_ends_the_worker(start_pool: StartPool, handle: Handle) -> None:
-    handle.tell("hold")
-    async with start_pool(step_limit_seconds=0.3, heartbeat_seconds=0.1) as pool:
-        with pytest.raises(WorkerLost):
-            await run_image(pool, make_plan(16, 16))
-        handle.untell("hold")
-        assert (await run_image(pool, make_plan(16, 16))).shape == (64, 64, 3)
 
 
 async def test_a_worker_that_does_not_answer_is_replaced(start_pool: StartPool) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upscaled_server.errors import LimitExceeded, Overloaded, Unavailable
-from upscaled_server.pool.admission import Admission, Place, Ticket
+from upscaled_server.errors import DeadlinePassed, LimitExceeded, Overloaded, Unavailable
+from upscaled_server.pool.admission import MAX_OVERTAKEN, Admission, Place, Ticket
 
 
 def _place(name: str = "cpu", budget: int = 100, max_open: int = 4, up: bool = True) -> Place:
     return Place(name, budget, max_open, up)
 
 
-def _enter(admission: Admission, state: int = 10, working: int = 0, seconds: float = 1.0) -> Ticket:
-    return admission.enter(state_bytes=state, working_bytes=working, seconds=seconds)
+def _enter(
+    admission: Admission, state: int = 10, working: int = 0, seconds: float = 1.0, **more: Any
+) -> Ticket:
+    return admission.enter(state_bytes=state, working_bytes=working, seconds=seconds, **more)
 
 
 async def test_state_adds_up_and_working_memory_counts_once() -> None:
@@ -32,17 +36,77 @@ async def test_state_adds_up_and_working_memory_counts_once() -> None:
     assert third.place is None  # 60 + 60 would not fit, although 40 + 60 did
 
 
-async def test_whoever_comes_first_is_admitted_first_even_if_a_later_one_would_fit() -> None:
-    admission = Admission([_place(budget=100)], 10)
+async def test_a_run_that_does_not_fit_is_overtaken_by_those_that_do_but_not_for_ever() -> None:
+    admission = Admission([_place(budget=100, max_open=100)], 100)
     running = _enter(admission, 60)
-    large, small = _enter(admission, 90), _enter(admission, 5)
-    assert (admission.position(large), admission.position(small)) == (1, 2)
+    large = _enter(admission, 90)
+    assert admission.position(large) == 1
 
-    admission.leave(running)
+    small = [_enter(admission, 1) for _ in range(MAX_OVERTAKEN + 3)]
+    assert [each.place is not None for each in small] == [True] * MAX_OVERTAKEN + [False] * 3
+    assert admission.position(small[-1]) == 4
 
+    for each in [running, *small[:MAX_OVERTAKEN]]:
+        admission.leave(each)
     assert large.place is not None
-    assert small.place is not None
-    assert admission.position(small) == 0
+    assert all(each.place is not None for each in small[MAX_OVERTAKEN:])
+
+
+async def test_interactive_runs_go_before_batch_runs_and_find_room_beside_them() -> None:
+    admission = Admission([_place(max_open=4)], 100)
+    batch = [_enter(admission, 1, batch=True) for _ in range(6)]
+    assert [each.place is not None for each in batch] == [True] * 3 + [False] * 3
+
+    interactive = [_enter(admission, 1) for _ in range(2)]
+    assert [each.place is not None for each in interactive] == [True, False]
+    assert admission.position(interactive[1]) == 1
+    assert admission.position(batch[3]) == 2
+
+    admission.leave(batch[0])
+    assert interactive[1].place is not None
+    assert batch[3].place is None
+
+
+async def test_a_caller_with_hundreds_waiting_holds_up_another_by_one_run_only() -> None:
+    admission = Admission([_place(max_open=1)], 1000)
+    tickets = [_enter(admission, caller="many") for _ in range(100)]
+    other = [_enter(admission, caller="few") for _ in range(2)]
+
+    admission.leave(tickets[0])
+    assert other[0].place is not None
+    admission.leave(other[0])
+    assert tickets[1].place is not None
+    admission.leave(tickets[1])
+    assert other[1].place is not None
+
+
+async def test_more_pending_device_seconds_than_the_bound_are_refused_until_they_are_worked_off() -> None:
+    admission = Admission([_place(max_open=10)], 100, max_pending_seconds=25)
+    batch, interactive = _enter(admission, seconds=20, batch=True), _enter(admission, seconds=10)
+
+    with pytest.raises(Overloaded) as refused:
+        _enter(admission, seconds=30, batch=True)
+    assert refused.value.retry_after_seconds == pytest.approx(5)
+    _enter(admission, seconds=1, batch=True)  # which waits for a second of each
+    _enter(admission, seconds=1)
+
+    batch.seconds_left -= 8
+    assert _enter(admission, seconds=30, batch=True).place is not None
+    assert interactive.place is not None
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_but_only_by_measured_speed() -> None:
+    admission = Admission([_place(max_open=10)], 100)
+    soon = time.monotonic() + 10
+    with pytest.raises(DeadlinePassed) as refused:
+        _enter(admission, seconds=21, deadline=soon, measured=True)
+    assert refused.value.numbers["estimated_seconds"] == 21
+    _enter(admission, seconds=21, deadline=soon)
+
+    # Of the others' work only as much is done before as of this one.
+    assert _enter(admission, seconds=5, deadline=soon, measured=True).place is not None
+    with pytest.raises(DeadlinePassed):
+        _enter(admission, seconds=8, deadline=soon, measured=True)
 
 
 async def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:

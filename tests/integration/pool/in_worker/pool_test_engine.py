@@ -1,8 +1,11 @@
 """The real engine with a handle on it, for worker processes: files in a folder make it wait, fail or die.
 
-`hold` in the folder: steps announce themselves as `held` and wait until it is gone. `say`: steps write its
-text to stderr. `fail`: steps raise what it names. `die`: opening a run ends the process, and `die` with it.
-`refuse`: no engine comes up. Each step appends the run's width to `steps`.
+`hold` in the folder: steps announce themselves as `held` and wait until it is gone, except those of the
+images that a worker is warmed with. `say`: steps write its
+text to stderr. `fail`: steps raise what it names. `crash`: steps of images of this width abort. `die`:
+opening a run ends the process, and `die` with it. `refuse`: no engine comes up. `together`: steps of images
+of equal size may be taken together. Each step appends the run's width to `steps`, in one line those that were
+taken together; each model that is loaded or unloaded appends its name to `models`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.run import Bits, Planes, Run
 from upscaled_server.engine.variant import Variant
 from upscaled_server.pool.factory import build_engine
+from upscaled_server.pool.worker import WARM_PIXELS
 from upscaled_server.tiling.plan import RunPlan
 
 _FOLDER = Path(os.environ["POOL_TEST_FOLDER"])
@@ -44,25 +48,48 @@ class _Handled:
             os.abort()
         return _HandledRun(self._engine.open_run(model, plan, out_bits, planes))
 
+    def load(self, model: Variant) -> Any:
+        _note("models", f"+{model.model}")
+        return self._engine.load(model)
+
+    def unload(self, model: str) -> bool:
+        _note("models", f"-{model}")
+        return self._engine.unload(model)
+
+    def step_together(self, runs: list[_HandledRun]) -> list[Any]:
+        _note("steps", " ".join(str(run.plan.width) for run in runs))
+        return [run.inner.step() for run in runs]
+
+
+def _note(name: str, line: str) -> None:
+    with (_FOLDER / name).open("a") as file:
+        file.write(f"{line}\n")
+
 
 class _HandledRun:
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.inner = run
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._run, name)
+        return getattr(self.inner, name)
+
+    @property
+    def batch_key(self) -> str | None:
+        plan = self.inner.plan
+        return f"{plan.width}x{plan.height}" if (_FOLDER / "together").exists() else None
 
     def step(self) -> Any:
-        with (_FOLDER / "steps").open("a") as file:
-            file.write(f"{self._run.plan.width}\n")
-        while (_FOLDER / "hold").exists():
+        _note("steps", str(self.inner.plan.width))
+        while (_FOLDER / "hold").exists() and self.inner.plan.width != WARM_PIXELS:
             (_FOLDER / "held").touch()
             time.sleep(0.005)
         if (_FOLDER / "say").exists():
             print((_FOLDER / "say").read_text(), file=sys.stderr, flush=True)
+        if (_FOLDER / "crash").exists() and (_FOLDER / "crash").read_text() == str(self.inner.plan.width):
+            os.abort()
         if (_FOLDER / "fail").exists():
             kind = (_FOLDER / "fail").read_text()
             if kind == "RuntimeError":
                 raise RuntimeError("an inner secret")
             raise getattr(errors, kind)("as told", device_bytes=5)
-        return self._run.step()
+        return self.inner.step()

@@ -1,0 +1,102 @@
+"""Wires what is known of callers: the store, who may call, the socket to administer it.
+
+A server has it beside the images; `upscaled keys` has it alone when no server runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from upscaled_server.access.access import Access
+from upscaled_server.access.directory import Directory
+from upscaled_server.access.mounted import read_mounted
+from upscaled_server.access.settings import AccessSettings
+from upscaled_server.api.admin import AdminServicer
+from upscaled_server.api.admin_socket import open_admin_socket
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.errors import DomainError
+from upscaled_server.pool.pool import Pool
+from upscaled_server.state.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+DATABASE = "state.db"
+
+_LOOK_SECONDS = 2.0
+_FLUSH_SECONDS = 60.0
+_STOP_SECONDS = 2.0
+
+
+@asynccontextmanager
+async def administration(
+    folder: Path, settings: AccessSettings, catalogue: Catalogue, pool: Pool | None, *, optional: bool
+) -> AsyncIterator[tuple[Access, AdminServicer]]:
+    """What a locked data folder knows of callers, kept up to date while the context lasts.
+
+    `optional`: keys are checked where they are presented, but nobody needs one. Raises `FailedPrecondition`
+    for a database or a file of keys that cannot be used, `ProcessingFailed` for damaged entries.
+    """
+    async with AsyncExitStack() as stack:
+        store = await SqliteStore.open(folder / DATABASE)
+        stack.push_async_callback(store.aclose)
+        directory = Directory(store)
+        await directory.load()
+        stack.push_async_callback(_flush, directory)
+        access = Access(directory, settings, optional=optional)
+        keeping = [_flush_now_and_then(directory)]
+        if settings.api_keys_file is not None:
+            directory.mount(await asyncio.to_thread(read_mounted, settings.api_keys_file))
+            keeping.append(_remount_when_changed(directory, settings.api_keys_file))
+        for work in keeping:
+            stack.push_async_callback(_cancelled, asyncio.create_task(work))
+        servicer = AdminServicer(directory, access.gates, catalogue, pool)
+        socket = await open_admin_socket(folder, servicer)
+        if socket is not None:
+            stack.push_async_callback(socket.stop, _STOP_SECONDS)
+        yield access, servicer
+
+
+async def _flush_now_and_then(directory: Directory) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        await _flush(directory)
+
+
+async def _flush(directory: Directory) -> None:
+    try:
+        await directory.flush_uses()
+    except DomainError as error:
+        log.warning("when keys were last used could not be written down: %s", error.message)
+
+
+async def _remount_when_changed(directory: Directory, path: Path) -> None:
+    """Kubernetes brings a changed Secret by putting another file in its place."""
+    seen = await asyncio.to_thread(_fingerprint, path)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        found = await asyncio.to_thread(_fingerprint, path)
+        if found == seen:
+            continue
+        seen = found
+        try:
+            directory.mount(await asyncio.to_thread(read_mounted, path))
+            log.info("read UPSCALED_API_KEYS_FILE again: %s", path)
+        except DomainError as error:
+            log.error("the keys stay as they were: %s", error.message)
+
+
+def _fingerprint(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,197 @@
+"""How a command reaches `Admin`: with an admin key over the network, or on the server's machine through the
+socket in its data folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from upscaled._channel import SERVER_VARIABLE, open_channel, resolve_api_key, resolve_target
+from upscaled._statuses import from_rpc_error
+from upscaled._types import NOT_GIVEN, TLS
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from upscaled.v1 import admin_pb2_grpc
+
+_T = TypeVar("_T")
+
+_CALL_SECONDS = 30.0
+# How long another command may hold the folder, or a server take to open its socket.
+_REACH_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="HOST:PORT",
+        help="Server to administer over the network; default: UPSCALED_SERVER, else the data folder.",
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option("--api-key", metavar="KEY", help="Admin key for --server; default: UPSCALED_API_KEY."),
+]
+TlsOption = Annotated[bool, typer.Option("--tls", help="Encrypt; the system's roots verify the server.")]
+CaOption = Annotated[
+    str | None,
+    typer.Option("--ca", metavar="FILE", help="Encrypt; the PEM file's roots verify the server."),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Data folder of the server on this machine, running or not; default: UPSCALED_DATA_DIR.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the options say about the server."""
+
+    server: str | None
+    api_key: str | None
+    tls: bool
+    ca: str | None
+    data_dir: Path | None
+
+    @property
+    def over_network(self) -> bool:
+        return self.data_dir is None and bool(self.server or os.environ.get(SERVER_VARIABLE))
+
+
+class Admin:
+    """The stub, with the key and a deadline on every call."""
+
+    def __init__(self, channel: grpc.aio.Channel, api_key: str | None) -> None:
+        from upscaled.v1 import admin_pb2_grpc
+
+        self._stub: admin_pb2_grpc.AdminAsyncStub = admin_pb2_grpc.AdminStub(channel)
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+
+    async def call(self, rpc: str, request: Any) -> Any:
+        return await getattr(self._stub, rpc)(request, timeout=_CALL_SECONDS, metadata=self._metadata)
+
+
+def run(where: Where, work: Callable[[Admin], Awaitable[_T]]) -> _T:
+    """What `work` gives, called with the server. Failures end the command with a message."""
+
+    async def alone() -> _T:
+        async with _reached(where) as admin:
+            return await work(admin)
+
+    with _messages(where):
+        return asyncio.run(alone())
+
+
+def fail(message: str, *, status: int = 1) -> NoReturn:
+    typer.echo(f"upscaled: {message}", err=True)
+    raise typer.Exit(status)
+
+
+@asynccontextmanager
+async def _reached(where: Where) -> AsyncIterator[Admin]:
+    if where.over_network:
+        tls = TLS(ca=where.ca) if where.ca is not None else where.tls
+        channel = open_channel(resolve_target(where.server), tls)
+        key = resolve_api_key(NOT_GIVEN if where.api_key is None else where.api_key)
+    else:
+        channel, key = None, None
+    async with AsyncExitStack() as stack:
+        if channel is None:
+            channel = await _local_channel(where.data_dir, stack)
+        stack.push_async_callback(channel.close)
+        yield Admin(channel, key)
+
+
+async def _local_channel(data_dir: Path | None, stack: AsyncExitStack) -> grpc.aio.Channel:
+    """To the server that has the folder. Where none runs, this process takes the folder meanwhile.
+
+    Raises `FailedPrecondition`, `Unavailable`.
+    """
+    from upscaled_server.api.admin_socket import NAME
+    from upscaled_server.errors import Unavailable
+    from upscaled_server.state.folder import DataFolder, FolderInUse
+
+    folder, settings = _local_settings(data_dir)
+    target = f"unix:{folder / NAME}"
+    give_up = time.monotonic() + _REACH_SECONDS
+    while True:
+        try:
+            stack.enter_context(DataFolder(folder))
+        except FolderInUse:
+            if (channel := await _ready(target)) is not None:
+                return channel
+        else:
+            await _administer(folder, settings, stack)
+            typer.echo(f"no server runs in {folder}; working in the folder itself", err=True)
+            return open_channel(target, None)
+        if time.monotonic() > give_up:
+            raise Unavailable(
+                f"{folder} is in use, but nothing answers at {target}; try again, or name the server with "
+                "--server and an admin key"
+            )
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _local_settings(data_dir: Path | None) -> tuple[Path, Any]:
+    from upscaled_server import app
+    from upscaled_server.access.settings import AccessSettings
+    from upscaled_server.settings import Settings
+    from upscaled_server.state.folder import StateSettings
+
+    settings = Settings(app.SETTINGS)
+    folder = settings[StateSettings].data_dir if data_dir is None else data_dir
+    return folder.absolute(), settings[AccessSettings]
+
+
+async def _administer(folder: Path, settings: Any, stack: AsyncExitStack) -> None:
+    from upscaled_server.administration import administration
+    from upscaled_server.engine.catalogue import Catalogue
+
+    await stack.enter_async_context(administration(folder, settings, Catalogue(), None, optional=True))
+
+
+async def _ready(target: str) -> grpc.aio.Channel | None:
+    channel = open_channel(target, None)
+    try:
+        await asyncio.wait_for(channel.channel_ready(), 1.0)
+    except TimeoutError:
+        await channel.close()
+        return None
+    return channel
+
+
+@contextmanager
+def _messages(where: Where) -> Iterator[None]:
+    """Turn what goes wrong into one line for a person."""
+    import grpc.aio
+
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        target = resolve_target(where.server) if where.over_network else "the data folder's socket"
+        raise from_rpc_error(error, target=target) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("upscaled"):
+            raise
+        fail(f"administering a data folder needs {error.name}: pip install 'upscaled[server]'")
+    except Exception as error:
+        from upscaled_server.errors import DomainError
+
+        if isinstance(error, DomainError):
+            fail(error.message)
+        if type(error).__name__ == "SettingsError":
+            fail(str(error), status=2)
+        raise

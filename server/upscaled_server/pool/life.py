@@ -1,0 +1,130 @@
+"""A run's time in one worker, and what it takes to begin another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upscaled_server.engine.run import Bits, Planes
+from upscaled_server.engine.variant import Variant
+from upscaled_server.errors import ProcessingFailed, WorkerLost
+from upscaled_server.pool.dispatch import Dispatcher
+from upscaled_server.pool.process import WorkerProcess
+from upscaled_server.pool.replay import Restart
+from upscaled_server.pool.transport import Message
+from upscaled_server.tiling.plan import RunPlan
+
+# A run is given up after two workers that crashed or hung over the same rows. Whoever kills a worker from
+# outside may have nothing to do with what it computes, but the kernel short of memory looks the same.
+_CRASH = 2
+_KILLED_FROM_OUTSIDE = 1
+_TOO_MUCH = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a run is computed and for whom: what stays the same over its lives. Times in seconds.
+
+    `find_worker` waits for the device's worker with the model in its memory.
+    """
+
+    variant: Variant
+    out_bits: Bits
+    planes: Planes
+    caller: str
+    weight: float
+    batch: bool
+    deadline: float | None
+    step_seconds: float
+    step_limit_seconds: float
+    dispatcher: Dispatcher
+    find_worker: Callable[[WorkerLost | None], Awaitable[WorkerProcess]]
+    new_number: Callable[[], int]
+    on_step: Callable[[float], None]
+    attended: Callable[[], AbstractContextManager[None]]
+
+    @property
+    def out_dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8 if self.out_bits == 8 else np.uint16)
+
+    def latest_start(self, remaining_seconds: float) -> float:
+        """When a run that needs the device for so long must be preferred to be done by its deadline."""
+        return math.inf if self.deadline is None else self.deadline - 2 * remaining_seconds
+
+    def opening(self, plan: RunPlan) -> Message:
+        """The fields of an `open` request."""
+        return {
+            "variant": self.variant.to_dict(),
+            "plan": plan.to_dict(),
+            "out_bits": self.out_bits,
+            "planes": self.planes,
+        }
+
+
+class Life:
+    """`needed`: input rows of the image that must have been sent before the next step; `sent` have been."""
+
+    def __init__(self, worker: WorkerProcess, number: int, restart: Restart) -> None:
+        self.worker = worker
+        self.number = number
+        self.opened = False
+        self.needed = 0
+        self.sent = restart.first
+        self.done = False
+        self.state_bytes = 0
+        self.batch_key: str | None = None
+        self._first = restart.first
+        self._rows_to_drop = restart.rows_to_drop
+
+    @property
+    def can_step(self) -> bool:
+        return self.opened and not self.done and self.needed <= self.sent
+
+    def take_status(self, status: Message) -> None:
+        """What the worker said about the run."""
+        self.needed = self._first + int(status["rows_fed"]) + int(status["rows_wanted"])
+        self.done = bool(status["done"])
+        self.state_bytes = int(status["state_bytes"])
+        self.batch_key = status["batch_key"]
+
+    def take_new(self, rows: NDArray[Any]) -> NDArray[Any] | None:
+        """The rows of a step that a life before did not give already; None if it gave all of them."""
+        known = min(self._rows_to_drop, rows.shape[0])
+        self._rows_to_drop -= known
+        if known and known == rows.shape[0]:
+            return None
+        return rows[known:]
+
+
+class Strikes:
+    """How often a run was at work when its worker ended, without any progress in between."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._delivered = -1
+
+    @property
+    def any(self) -> bool:
+        return self._count > 0
+
+    def judge(self, life: Life, delivered: int) -> None:
+        """A worker has ended; the run had given so many rows by then. Raises `ProcessingFailed` when it was
+        this run that ended it, and others before.
+        """
+        if delivered != self._delivered:
+            self._count, self._delivered = 0, delivered
+        worker = life.worker
+        if worker.at_work == life.number:
+            self._count += _KILLED_FROM_OUTSIDE if worker.killed_from_outside else _CRASH
+        elif not life.opened:
+            self._count += _KILLED_FROM_OUTSIDE
+        if self._count >= _TOO_MUCH:
+            raise ProcessingFailed(
+                "the worker that computes this image ended again and again, so it is not tried any more"
+            )
