@@ -60,6 +60,7 @@ def test_the_help_names_every_command_and_option() -> None:
         "--fit",
         "--format",
         "--quality",
+        "--keep-colors",
         "--preview",
         "--server",
         "--overwrite",
@@ -91,6 +92,7 @@ def test_options_reach_the_server(server: FakeServer, photo: Path) -> None:
             "cover",
         ),
         *("-q", "80", "-o", photo.parent / "out.jpg", "--api-key", "k", "--timeout", "50"),
+        "--keep-colors",
         server=server,
     )
     assert done.returncode == 0, done.stderr
@@ -98,6 +100,7 @@ def test_options_reach_the_server(server: FakeServer, photo: Path) -> None:
     options = call.request.options
     assert (options.model, options.width, options.height) == ("real-esrgan-animevideo-v3", 2048, 1024)
     assert (options.fit, options.format, options.quality) == (2, 2, 80)
+    assert options.keep_colors
     assert call.metadata["authorization"] == "Bearer k"
     assert call.time_remaining is not None
     assert call.time_remaining < 51
