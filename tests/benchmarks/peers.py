@@ -1,20 +1,23 @@
 """The engine against its peers, in one run, on the same images and weights.
 
-    python -m tests.benchmarks.peers [--short] [--only MODEL] [--entrants NAME,NAME] [--out FILE]
+    python -m tests.benchmarks.peers [--short] [--cases TEXT,TEXT] [--add] [--budget-minutes N] [--out FILE]
 
 Every entrant has a process of its own, so that its peak memory is its own; all of them are alive at once and
 take turns, so that a slow minute of the machine hits all alike. The first round of each case is a warm-up and
-is dropped. Running out of memory is a result, and recorded.
+is dropped. Running out of memory or time is a result, and recorded.
+
+A full run takes about two hours and a quarter on two cores. It can be made in parts: with `--add` the cases
+that the file already holds are left out and the others added to it, if commit and machine are the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
+import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +25,71 @@ import numpy as np
 
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
-from tests.benchmarks.contest.cases import FULL, SHORT, Case, picture, source
-from tests.benchmarks.contest.entrants import ENTRANTS, TRUTH
+from tests.benchmarks.contest.cases import FULL, SHORT, Case, expected_minutes, picture, source
+from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
+from tests.benchmarks.contest.record import Record, moment
 from upscaled_server.engine.machine import usable_memory
 
 # Measured rounds of a case: as many as fit into the time, within these bounds.
-MIN_ROUNDS, MAX_ROUNDS = 2, 7
+MIN_ROUNDS, MAX_ROUNDS = 3, 7
+# Who needs longer than this for one image takes part in the first round only.
+LONG_SECONDS = 60.0
 
 
-def run_case(case: Case, names: list[str], *, seconds: float, limit_bytes: int, log: Path) -> dict[str, Any]:
-    """All entrants on one model and size; the results by entrant."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`seconds` for the rounds of a case, and what each entrant may use; `upscale_seconds` for one image."""
+
+    seconds: float
+    limit_bytes: int
+    upscale_seconds: float
+
+
+def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[dict[str, Any], str]:
+    """All entrants on one model and size: the results by entrant, and what they were compared with."""
     with tempfile.TemporaryDirectory(prefix="upscaled-contest-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         np.save(folder / "image.npy", picture(case))
         errors = stack.enter_context(log.open("ab"))
-        entrants = [
-            stack.enter_context(EntrantProcess(name, case, folder / "image.npy", limit_bytes, errors))
-            for name in names
-        ]
-        round_seconds = sum(entrant.run(warm_up=True) for entrant in entrants)
-        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(seconds / max(round_seconds, 1e-3))))
+
+        def start(name: str) -> EntrantProcess:
+            image = folder / "image.npy"
+            limit = bounds.upscale_seconds
+            return stack.enter_context(
+                EntrantProcess(name, case, image, bounds.limit_bytes, errors, limit_seconds=limit)
+            )
+
+        entrants = [start(name) for name in names]
+        warm_up = {entrant.name: entrant.run(warm_up=True) for entrant in entrants}
+        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(bounds.seconds / max(sum(warm_up.values()), 1e-3))))
         for number in range(rounds):
             # Turning the order round takes away what there is to gain from coming after somebody.
             for entrant in entrants if number % 2 == 0 else reversed(entrants):
-                entrant.run()
-        _measure_accuracy(entrants, folder)
-        return {entrant.name: asdict(entrant.outcome) for entrant in entrants}
+                if number == 0 or warm_up[entrant.name] < LONG_SECONDS:
+                    entrant.run()
+        reference = next((entrant for entrant in entrants if entrant.name == TRUTH and entrant.runs), None)
+        if reference is None and any(entrant.runs for entrant in entrants):
+            reference = start(STRIPS)
+            reference.run(warm_up=True)
+        compared_with = _measure_accuracy(entrants, reference, folder)
+        return {entrant.name: asdict(entrant.outcome) for entrant in entrants}, compared_with
 
 
-def _measure_accuracy(entrants: list[EntrantProcess], folder: Path) -> None:
-    truth = next((entrant for entrant in entrants if entrant.name == TRUTH), None)
-    if truth is None or not truth.save(folder / "truth.npy"):
-        return
+def _measure_accuracy(entrants: list[EntrantProcess], reference: EntrantProcess | None, folder: Path) -> str:
+    """The name of the reference; empty where there is none."""
+    if reference is None or not reference.save(folder / "truth.npy"):
+        return ""
     pixels = np.load(folder / "truth.npy", mmap_mode="r")
     for entrant in entrants:
         path = folder / f"{entrant.name}.npy"
         if entrant.save(path):
             entrant.outcome.accuracy = compare(np.load(path, mmap_mode="r"), pixels)
             path.unlink()
+    return reference.name
 
 
-def _print(case: Case, results: dict[str, Any]) -> None:
-    print(f"\n{case.model}, {case.width}x{case.height}")
+def _print(results: dict[str, Any]) -> None:
     for name, result in results.items():
         if result["skipped"] or result["failed"]:
             said = f"skipped: {result['skipped']}" if result["skipped"] else f"failed: {result['failed']}"
@@ -80,39 +105,52 @@ def _print(case: Case, results: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--short", action="store_true", help="a few small cases")
-    parser.add_argument("--only", default="", help="only cases whose model and size contain this")
+    parser.add_argument("--cases", default="", help="only cases whose model and size hold one of these texts")
     parser.add_argument("--entrants", default=",".join(ENTRANTS), help="who takes part, with commas")
     parser.add_argument("--seconds", type=float, default=0, help="time for the rounds of a case")
+    parser.add_argument("--upscale-seconds", type=float, default=600, help="limit for one image")
     parser.add_argument("--memory-gb", type=float, default=0, help="limit for each entrant's process")
+    parser.add_argument("--add", action="store_true", help="keep the cases of the file, add what is missing")
+    parser.add_argument(
+        "--budget-minutes",
+        type=float,
+        default=0,
+        help="begin no case that is expected to end later than this",
+    )
+    parser.add_argument("--list", action="store_true", help="only say which cases would run, and how long")
     parser.add_argument("--out", type=Path, default=Path("bench-results/peers.json"))
     options = parser.parse_args()
-    names = options.entrants.split(",")
-    cases = [case for case in (SHORT if options.short else FULL) if options.only in str(case)]
-    limit = int(options.memory_gb * 1e9) or int(usable_memory() * 0.8)
+    texts = options.cases.split(",")
+    cases = [case for case in (SHORT if options.short else FULL) if any(text in str(case) for text in texts)]
+    bounds = Bounds(
+        options.seconds or (20 if options.short else 240),
+        int(options.memory_gb * 1e9) or int(usable_memory() * 0.8),
+        options.upscale_seconds,
+    )
+    about = machine.describe()
+    head = {"machine": about, "picture": source().name, "limit_bytes": bounds.limit_bytes}
+    record = Record(options.out, {**head, "short": options.short})
+    if options.add:
+        record.take_up()
+    cases = [case for case in cases if not record.has(case)]
+    print(f"{about['cpu']}, {about['cores']} cores, load {about['load']}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "machine": machine.describe(),
-        "picture": source().name,
-        "limit_bytes": limit,
-        "short": options.short,
-        "cases": [],
-    }
-    print(f"{report['machine']['cpu']}, {report['machine']['cores']} cores, load {report['machine']['load']}")
+    began = time.monotonic()
     for case in cases:
-        results = run_case(
-            case,
-            names,
-            seconds=options.seconds or (20 if options.short else 240),
-            limit_bytes=limit,
-            log=options.out.with_suffix(".log"),
+        minutes = expected_minutes(case, bounds.seconds)
+        print(f"\n{case.model}, {case.width}x{case.height}, about {minutes:.0f} min", flush=True)
+        left = options.budget_minutes - (time.monotonic() - began) / 60
+        if options.list:
+            continue
+        if options.budget_minutes and minutes > left:
+            print("  left for later: it would not end in time")
+            continue
+        when = moment()
+        results, reference = run_case(
+            case, options.entrants.split(","), bounds, options.out.with_suffix(".log")
         )
-        report["cases"].append(
-            {**asdict(case), "width": case.width, "height": case.height, "results": results}
-        )
-        # After every case, so that an interrupted run is not lost.
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
-        _print(case, results)
-    print(f"\nsaved {options.out}")
+        record.add(case, results, **when, reference=reference)
+        _print(results)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.benchmarks.contest.accuracy import compare
-from tests.benchmarks.contest.cases import FULL, SHORT, picture
-from tests.benchmarks.contest.entrants import ENTRANTS
+from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, expected_minutes, picture
+from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
+from tests.benchmarks.contest.record import Record
 from tests.conftest import REPO
 
 RENDER = runpy.run_path(str(REPO / "scripts" / "render_benchmarks.py"))
@@ -51,3 +52,70 @@ def test_an_entrant_without_memory_is_a_result_and_not_an_error(tmp_path: Path) 
             assert not entrant.save(tmp_path / "out.npy")
         assert "memory" in entrant.outcome.failed or "ended" in entrant.outcome.failed
         assert not entrant.outcome.seconds
+
+
+def test_the_full_run_has_every_model_on_the_sizes_that_were_promised() -> None:
+    sizes = {model: [case.size for case in FULL if case.model == model] for model in (*COMPACT, *RRDB)}
+    assert all(sizes[model] == ["0.06", "0.3", "1", "4"] for model in COMPACT)
+    assert all(sizes[model] == ["0.06", "0.14", "0.3"] for model in RRDB)
+    for case in FULL:
+        assert case.width * case.height / 1e6 == pytest.approx(float(case.size), rel=0.06)
+        assert 0 < expected_minutes(case, 240) < 30
+
+
+def test_an_entrant_without_time_is_a_result_and_not_an_error(tmp_path: Path) -> None:
+    case = Case("real-esrgan-x4-plus", "0.06")
+    np.save(tmp_path / "image.npy", picture(case))
+    with (tmp_path / "log").open("wb") as log:
+        with EntrantProcess(TRUTH, case, tmp_path / "image.npy", 1 << 40, log, limit_seconds=0.05) as entrant:
+            assert entrant.run() == 0.0
+            assert not entrant.save(tmp_path / "out.npy")
+        assert entrant.outcome.failed == "time limit of 0 s"
+
+
+def test_strips_are_the_whole_image_where_that_is_too_large(tmp_path: Path) -> None:
+    case = Case("real-esrgan-animevideo-v3", "0.06")
+    np.save(tmp_path / "image.npy", picture(case)[:200, :40])
+    results = []
+    with (tmp_path / "log").open("wb") as log:
+        for name in (TRUTH, STRIPS):
+            with EntrantProcess(name, case, tmp_path / "image.npy", 1 << 40, log) as entrant:
+                assert entrant.run() > 0, entrant.outcome
+                assert entrant.save(tmp_path / "out.npy")
+            results.append(np.load(tmp_path / "out.npy"))
+    found = compare(results[1], results[0])
+    assert found["largest"] in (0, 1)
+    assert (found["share"] or 0) < 1e-4
+
+
+def _head(**machine: object) -> dict[str, object]:
+    of_one_run = ("commit", "changed", "cpu", "cores", "memory_bytes", "system", "python", "versions")
+    return {
+        "machine": {**dict.fromkeys(of_one_run, "x"), **machine},
+        "picture": "a.png",
+        "limit_bytes": 5,
+        "short": True,
+    }
+
+
+def test_a_run_in_parts_is_one_record(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    first = Record(path, _head())
+    first.add(SHORT[0], {"engine": {}}, reference=TRUTH)
+    second = Record(path, _head())
+    second.take_up()
+    assert second.has(SHORT[0])
+    assert not second.has(SHORT[1])
+    second.add(SHORT[1], {"engine": {}}, reference=TRUTH)
+    both = Record(path, _head())
+    both.take_up()
+    assert both.has(SHORT[0])
+    assert both.has(SHORT[1])
+
+
+@pytest.mark.parametrize("name", ["commit", "cpu", "versions"])
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "peers.json"
+    Record(path, _head()).add(SHORT[0], {"engine": {}})
+    with pytest.raises(ValueError, match=f"another {name}; begin anew"):
+        Record(path, _head(**{name: "y"})).take_up()
