@@ -7,13 +7,45 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from upscaled._errors import ClientClosedError
 
 T = TypeVar("T")
 
 _STOP_SECONDS: Final = 10.0
+
+
+class _Call(Generic[T]):
+    """Work on its way through the loop. An interrupt may come at any point of handing it over, so what is
+    known of it is known before it is handed over.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.work = work
+        self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self.ended = threading.Event()
+        self._task: asyncio.Task[T] | None = None
+
+    # These run in the loop's thread.
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self._task = loop.create_task(self.work)
+            self._task.add_done_callback(self._finish)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[T]) -> None:
+        if task.cancelled():
+            self.future.set_exception(concurrent.futures.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+        self.ended.set()
 
 
 class LoopThread:
@@ -33,19 +65,16 @@ class LoopThread:
         """Waits for `work`. Whatever interrupts the waiting (Ctrl-C) cancels it and waits until it has
         cleaned up.
         """
+        call = _Call(work)
         try:
-            future, ended = self._submit(work)
-        except BaseException:
-            work.close()
-            raise
-        try:
-            return future.result()
+            with self._lock:
+                loop = self._running()
+                loop.call_soon_threadsafe(call.begin, loop)
+            return call.future.result()
         except concurrent.futures.CancelledError:
             raise ClientClosedError("the client was closed during the call") from None
         except BaseException:
-            if not future.done():
-                future.cancel()
-                ended.wait(_STOP_SECONDS)
+            self._abandon(call)
             raise
 
     def call_soon(self, work: Coroutine[Any, Any, object]) -> None:
@@ -68,18 +97,12 @@ class LoopThread:
         self._finalising.add(task)
         task.add_done_callback(self._finalising.discard)
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> tuple[concurrent.futures.Future[T], threading.Event]:
-        ended = threading.Event()
-
-        async def guarded() -> T:
-            try:
-                return await work
-            finally:
-                ended.set()
-
-        with self._lock:
-            loop = self._running()
-            return asyncio.run_coroutine_threadsafe(guarded(), loop), ended
+    def _abandon(self, call: _Call[Any]) -> None:
+        if call.future.cancel():
+            call.work.close()  # it has not begun, and now never will
+        elif not call.future.done() and self._loop is not None:
+            self._loop.call_soon_threadsafe(call.cancel)
+            call.ended.wait(_STOP_SECONDS)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if os.getpid() != self._pid:

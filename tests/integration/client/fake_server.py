@@ -251,13 +251,13 @@ class _Upscaler(upscaler_pb2_grpc.UpscalerServicer):
     async def UpscaleStream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         call = self.fake.record("UpscaleStream", context)
         failure = self.fake.next_failure("UpscaleStream")
-        async for part in requests:
-            if part.HasField("start"):
-                call.request = part.start
-            else:
-                assert len(part.chunk) <= CHUNK
-                call.image += part.chunk
         with self.fake.noting_cancellation(call):
+            async for part in requests:
+                if part.HasField("start"):
+                    call.request = part.start
+                else:
+                    assert len(part.chunk) <= CHUNK
+                    call.image += part.chunk
             for count, event in enumerate(self.fake.events(call.request)):
                 if failure is not None and count == failure.after_events:
                     await self.fake.abort(context, failure)

@@ -237,7 +237,7 @@ def test_an_interrupted_command_is_code_130_and_leaves_nothing(
                 break
             threading.Event().wait(0.01)
         process.send_signal(by)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130

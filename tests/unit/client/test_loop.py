@@ -1,9 +1,12 @@
-"""The private event loop survives finalisers that run at the worst of moments."""
+"""The private event loop survives finalisers and interrupts that come at the worst of moments."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
+
+import pytest
 
 from upscaled._loop import LoopThread
 
@@ -53,3 +56,35 @@ def test_a_finaliser_after_the_end_is_dropped() -> None:
     work = _nothing()
     loop.call_soon(work)
     assert work.cr_frame is None
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_an_interrupt_while_work_is_handed_over_ends_it_in_its_own_thread(
+    monkeypatch: pytest.MonkeyPatch, handed_over: bool
+) -> None:
+    loop, where = LoopThread(), list[str]()
+    loop.run(_nothing())
+    assert loop._loop is not None
+    schedule, begun = loop._loop.call_soon_threadsafe, threading.Event()
+
+    def interrupted(*work: Any) -> None:
+        monkeypatch.undo()
+        if handed_over:
+            schedule(*work)
+            assert begun.wait(10)
+        raise KeyboardInterrupt
+
+    async def works() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            where.append(threading.current_thread().name)
+
+    monkeypatch.setattr(loop._loop, "call_soon_threadsafe", interrupted)
+    work = works()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(work)
+    assert work.cr_frame is None
+    assert where == (["upscaled"] if handed_over else [])
+    loop.stop(_nothing())
