@@ -122,6 +122,8 @@ def main() -> None:
     options = parser.parse_args()
     texts = options.cases.split(",")
     cases = [case for case in (SHORT if options.short else FULL) if any(text in str(case) for text in texts)]
+    if not cases:
+        parser.error(f"--cases {options.cases} names none; --list says which there are, and their sizes")
     bounds = Bounds(
         options.seconds or (20 if options.short else 240),
         int(options.memory_gb * 1e9) or int(usable_memory() * 0.8),
@@ -138,7 +140,7 @@ def main() -> None:
     began = time.monotonic()
     for case in cases:
         minutes = expected_minutes(case, bounds.seconds)
-        print(f"\n{case.model}, {case.width}x{case.height}, about {minutes:.0f} min", flush=True)
+        print(f"\n{case}, {case.width}x{case.height}, about {minutes:.0f} min", flush=True)
         left = options.budget_minutes - (time.monotonic() - began) / 60
         if options.list:
             continue
