@@ -71,8 +71,8 @@ def render(report: dict[str, Any]) -> tuple[str, str]:
         lines += ["This is the short form (`make bench BENCH_ARGS=--short`): few and small cases.", ""]
     lines += [
         f"Cases measured: {len(report['cases'])}; `make bench BENCH_ARGS=--list` shows those of a full run. "
-        "Figures for CUDA cards are open: the code was written and checked on a CPU, and has not yet run on a "
-        "card. `make bench-gpu` measures it.",
+        "Figures for CUDA cards are open: the code was written and checked on a CPU, and has not yet run on "
+        "a card. `make bench-gpu` measures it.",
         "",
     ]
     lines += _summary(report)
