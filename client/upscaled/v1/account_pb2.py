@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19upscaled/v1/account.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"o\n\x0fGetUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x02\n\x05Usage\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63redits_used\x18\x04 \x01(\x01\x12\x1c\n\x0f\x63redits_monthly\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11\x63redits_remaining\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0cstored_bytes\x18\x07 \x01(\x03\x12\'\n\x06models\x18\x08 \x03(\x0b\x32\x17.upscaled.v1.ModelUsageB\x12\n\x10_credits_monthlyB\x14\n\x12_credits_remaining\"Y\n\nModelUsage\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x19\n\x11output_megapixels\x18\x03 \x01(\x01\x12\x0f\n\x07\x63redits\x18\x04 \x01(\x01\x32Z\n\x07\x41\x63\x63ount\x12O\n\x08GetUsage\x12\x1c.upscaled.v1.GetUsageRequest\x1a\x12.upscaled.v1.Usage\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19upscaled/v1/account.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x1a\n\x18GetWebhookSecretsRequest\"!\n\x0eWebhookSecrets\x12\x0f\n\x07secrets\x18\x01 \x03(\t\"o\n\x0fGetUsageRequest\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x02\n\x05Usage\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12.\n\nstart_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x63redits_used\x18\x04 \x01(\x01\x12\x1c\n\x0f\x63redits_monthly\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11\x63redits_remaining\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x14\n\x0cstored_bytes\x18\x07 \x01(\x03\x12\'\n\x06models\x18\x08 \x03(\x0b\x32\x17.upscaled.v1.ModelUsageB\x12\n\x10_credits_monthlyB\x14\n\x12_credits_remaining\"Y\n\nModelUsage\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x19\n\x11output_megapixels\x18\x03 \x01(\x01\x12\x0f\n\x07\x63redits\x18\x04 \x01(\x01\x32\xd0\x01\n\x07\x41\x63\x63ount\x12O\n\x08GetUsage\x12\x1c.upscaled.v1.GetUsageRequest\x1a\x12.upscaled.v1.Usage\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/usage\x12t\n\x11GetWebhookSecrets\x12%.upscaled.v1.GetWebhookSecretsRequest\x1a\x1b.upscaled.v1.WebhookSecrets\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/webhook-secretsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCOUNT'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_ACCOUNT'].methods_by_name['GetUsage']._serialized_options = b'\202\323\344\223\002\013\022\t/v1/usage'
-  _globals['_GETUSAGEREQUEST']._serialized_start=105
-  _globals['_GETUSAGEREQUEST']._serialized_end=216
-  _globals['_USAGE']._serialized_start=219
-  _globals['_USAGE']._serialized_end=525
-  _globals['_MODELUSAGE']._serialized_start=527
-  _globals['_MODELUSAGE']._serialized_end=616
-  _globals['_ACCOUNT']._serialized_start=618
-  _globals['_ACCOUNT']._serialized_end=708
+  _globals['_ACCOUNT'].methods_by_name['GetWebhookSecrets']._loaded_options = None
+  _globals['_ACCOUNT'].methods_by_name['GetWebhookSecrets']._serialized_options = b'\202\323\344\223\002\025\022\023/v1/webhook-secrets'
+  _globals['_GETWEBHOOKSECRETSREQUEST']._serialized_start=105
+  _globals['_GETWEBHOOKSECRETSREQUEST']._serialized_end=131
+  _globals['_WEBHOOKSECRETS']._serialized_start=133
+  _globals['_WEBHOOKSECRETS']._serialized_end=166
+  _globals['_GETUSAGEREQUEST']._serialized_start=168
+  _globals['_GETUSAGEREQUEST']._serialized_end=279
+  _globals['_USAGE']._serialized_start=282
+  _globals['_USAGE']._serialized_end=588
+  _globals['_MODELUSAGE']._serialized_start=590
+  _globals['_MODELUSAGE']._serialized_end=679
+  _globals['_ACCOUNT']._serialized_start=682
+  _globals['_ACCOUNT']._serialized_end=890
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class AccountStub:
                 request_serializer=upscaled_dot_v1_dot_account__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=upscaled_dot_v1_dot_account__pb2.Usage.FromString,
                 _registered_method=True)
+        self.GetWebhookSecrets = channel.unary_unary(
+                '/upscaled.v1.Account/GetWebhookSecrets',
+                request_serializer=upscaled_dot_v1_dot_account__pb2.GetWebhookSecretsRequest.SerializeToString,
+                response_deserializer=upscaled_dot_v1_dot_account__pb2.WebhookSecrets.FromString,
+                _registered_method=True)
 
 
 class AccountServicer:
@@ -54,6 +59,15 @@ class AccountServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWebhookSecrets(self, request, context):
+        """Answers with the secrets that callbacks to this caller's receivers are signed with, the newest
+        first. During a rotation every callback is signed with all of them, so that a receiver may take
+        up the new one at any time. No two callers have the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AccountServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +75,11 @@ def add_AccountServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=upscaled_dot_v1_dot_account__pb2.GetUsageRequest.FromString,
                     response_serializer=upscaled_dot_v1_dot_account__pb2.Usage.SerializeToString,
+            ),
+            'GetWebhookSecrets': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWebhookSecrets,
+                    request_deserializer=upscaled_dot_v1_dot_account__pb2.GetWebhookSecretsRequest.FromString,
+                    response_serializer=upscaled_dot_v1_dot_account__pb2.WebhookSecrets.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +110,33 @@ class Account:
             '/upscaled.v1.Account/GetUsage',
             upscaled_dot_v1_dot_account__pb2.GetUsageRequest.SerializeToString,
             upscaled_dot_v1_dot_account__pb2.Usage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWebhookSecrets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upscaled.v1.Account/GetWebhookSecrets',
+            upscaled_dot_v1_dot_account__pb2.GetWebhookSecretsRequest.SerializeToString,
+            upscaled_dot_v1_dot_account__pb2.WebhookSecrets.FromString,
             options,
             channel_credentials,
             insecure,

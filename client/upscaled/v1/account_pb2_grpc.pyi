@@ -37,6 +37,11 @@ class AccountStub:
     """Answers with what the caller has used in a period and what is left. UNAUTHENTICATED without a
     key.
     """
+    GetWebhookSecrets: _grpc.UnaryUnaryMultiCallable[_account_pb2.GetWebhookSecretsRequest, _account_pb2.WebhookSecrets]
+    """Answers with the secrets that callbacks to this caller's receivers are signed with, the newest
+    first. During a rotation every callback is signed with all of them, so that a receiver may take
+    up the new one at any time. No two callers have the same.
+    """
 
 @_typing.type_check_only
 class AccountAsyncStub(AccountStub):
@@ -46,6 +51,11 @@ class AccountAsyncStub(AccountStub):
     GetUsage: _aio.UnaryUnaryMultiCallable[_account_pb2.GetUsageRequest, _account_pb2.Usage]  # type: ignore[assignment]
     """Answers with what the caller has used in a period and what is left. UNAUTHENTICATED without a
     key.
+    """
+    GetWebhookSecrets: _aio.UnaryUnaryMultiCallable[_account_pb2.GetWebhookSecretsRequest, _account_pb2.WebhookSecrets]  # type: ignore[assignment]
+    """Answers with the secrets that callbacks to this caller's receivers are signed with, the newest
+    first. During a rotation every callback is signed with all of them, so that a receiver may take
+    up the new one at any time. No two callers have the same.
     """
 
 class AccountServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +69,17 @@ class AccountServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_account_pb2.Usage, _abc.Awaitable[_account_pb2.Usage]]:
         """Answers with what the caller has used in a period and what is left. UNAUTHENTICATED without a
         key.
+        """
+
+    @_abc_1.abstractmethod
+    def GetWebhookSecrets(
+        self,
+        request: _account_pb2.GetWebhookSecretsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_pb2.WebhookSecrets, _abc.Awaitable[_account_pb2.WebhookSecrets]]:
+        """Answers with the secrets that callbacks to this caller's receivers are signed with, the newest
+        first. During a rotation every callback is signed with all of them, so that a receiver may take
+        up the new one at any time. No two callers have the same.
         """
 
 def add_AccountServicer_to_server(servicer: AccountServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -225,6 +225,7 @@ class Plan(_message.Message):
     QUEUE_POSITION_FIELD_NUMBER: _builtins.int
     ESTIMATED_CREDITS_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_BYTES_FIELD_NUMBER: _builtins.int
+    ESTIMATED_WAIT_SECONDS_FIELD_NUMBER: _builtins.int
     input_width: _builtins.int
     """Width of the decoded input in pixels, orientation applied."""
     input_height: _builtins.int
@@ -263,6 +264,10 @@ class Plan(_message.Message):
     """Upper bound of the encoded size in bytes, from the size of the raw pixels. Clients use it to
     choose between a unary answer and a stream.
     """
+    estimated_wait_seconds: _builtins.float
+    """The server's estimate of how long the work waits for a device before it begins, in seconds, from
+    the device time of all work that is before it; 0 where a device is free.
+    """
     def __init__(
         self,
         *,
@@ -282,10 +287,11 @@ class Plan(_message.Message):
         queue_position: _builtins.int = ...,
         estimated_credits: _builtins.float = ...,
         max_output_bytes: _builtins.int = ...,
+        estimated_wait_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "channels", b"channels", "content_type", b"content_type", "estimated_credits", b"estimated_credits", "estimated_seconds", b"estimated_seconds", "file_name", b"file_name", "input_height", b"input_height", "input_width", b"input_width", "max_output_bytes", b"max_output_bytes", "output_height", b"output_height", "output_width", b"output_width", "queue_position", b"queue_position", "recomputed_share", b"recomputed_share", "tile_columns", b"tile_columns", "tile_count", b"tile_count", "tile_size", b"tile_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bit_depth", b"bit_depth", "channels", b"channels", "content_type", b"content_type", "estimated_credits", b"estimated_credits", "estimated_seconds", b"estimated_seconds", "estimated_wait_seconds", b"estimated_wait_seconds", "file_name", b"file_name", "input_height", b"input_height", "input_width", b"input_width", "max_output_bytes", b"max_output_bytes", "output_height", b"output_height", "output_width", b"output_width", "queue_position", b"queue_position", "recomputed_share", b"recomputed_share", "tile_columns", b"tile_columns", "tile_count", b"tile_count", "tile_size", b"tile_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
