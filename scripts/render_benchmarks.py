@@ -54,19 +54,12 @@ def render(report: dict[str, Any]) -> tuple[str, str]:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     lines = [
         _INTRODUCTION.format(rounds=shown),
-        f"Run at commit `{machine['commit'][:12]}`{' with changes' if machine['changed'] else ''}, "
-        f"{machine['time']}, on {machine['cpu']}, {machine['cores']} cores, "
+        f"Run on {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB, of which each process was allowed "
         f"{report['limit_bytes'] / 2**30:.0f}. Python {machine['python']}, {versions}. "
         f"Picture: `{report['picture']}`, mirrored at its borders where a case is larger.",
         "",
     ]
-    if machine["load"] > _QUIET * machine["cores"]:
-        lines += [
-            f"**The machine was busy with other work when this began (load {machine['load']:.1f}), so its "
-            "seconds are not to be relied on.** Accuracy and memory do not depend on that.",
-            "",
-        ]
     if report["short"]:
         lines += ["This is the short form (`make bench BENCH_ARGS=--short`): few and small cases.", ""]
     lines += [
@@ -78,7 +71,7 @@ def render(report: dict[str, Any]) -> tuple[str, str]:
     lines += _summary(report)
     lines += ["![Seconds by entrant and case](benchmarks/peers.svg)", ""]
     for case in report["cases"]:
-        lines += _table(case)
+        lines += _table(case, machine["cores"])
     return "\n".join(lines), _chart(report)
 
 
@@ -86,12 +79,26 @@ def _ran(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [result for case in report["cases"] for result in case["results"].values() if result["seconds"]]
 
 
-def _table(case: dict[str, Any]) -> list[str]:
+def _busy(load: float, cores: int) -> list[str]:
+    if load <= _QUIET * cores:
+        return []
+    return [
+        "**The machine was busy with other work then, so these seconds are not to be relied on.** Accuracy "
+        "and memory do not depend on that.",
+        "",
+    ]
+
+
+def _table(case: dict[str, Any], cores: int) -> list[str]:
     results = case["results"]
     ours = _median(results.get("engine", {}))
     lines = [
         f"## {case['model']}, {case['width']}x{case['height']}",
         "",
+        f"Commit `{case['commit'][:12]}`{' with changes' if case['changed'] else ''}, {case['time']}, "
+        f"load of the machine before it {case['load']:.1f}.",
+        "",
+        *_busy(case["load"], cores),
         "| | seconds | rounds | engine / it | peak memory | PSNR | largest error | share that differs |",
         "| --- | --: | --: | --: | --: | --: | --: | --: |",
     ]

@@ -7,7 +7,8 @@ take turns, so that a slow minute of the machine hits all alike. The first round
 is dropped. Running out of memory or time is a result, and recorded.
 
 A full run takes about two hours and a quarter on two cores. It can be made in parts: with `--add` the cases
-that the file already holds are left out and the others added to it, if commit and machine are the same.
+that the file already holds are left out and the others added to it, if the machine and the versions are the
+same. Every case says at which commit it was run.
 """
 
 from __future__ import annotations

@@ -10,7 +10,10 @@ from typing import Any
 
 from tests.benchmarks.contest.cases import Case
 
-_OF_ONE_RUN = ("commit", "changed", "cpu", "cores", "memory_bytes", "system", "python", "versions")
+_OF_ONE_RUN = ("cpu", "cores", "memory_bytes", "system", "python", "versions")
+
+_OF_ONE_CASE = ("commit", "changed")
+_CHANGING = (*_OF_ONE_CASE, "time", "load")
 
 
 class Record:
@@ -18,11 +21,14 @@ class Record:
 
     def __init__(self, path: Path, head: dict[str, Any]) -> None:
         self._path = path
-        self._report: dict[str, Any] = {**head, "cases": []}
+        self._made_by = {name: head["machine"][name] for name in _OF_ONE_CASE}
+        machine = {name: value for name, value in head["machine"].items() if name not in _CHANGING}
+        self._report: dict[str, Any] = {**head, "machine": machine, "cases": []}
 
     def take_up(self) -> None:
-        """Go on with the file, if there is one. Raises ValueError where it was made by another commit, on
-        another machine, or otherwise than this run will be: results of one table must belong together."""
+        """Go on with the file, if there is one. Raises ValueError where it was made on another machine, with
+        other versions or otherwise than this run will be. The commit is each case's own: all that is compared
+        with each other took turns within one case."""
         if not self._path.is_file():
             return
         before = json.loads(self._path.read_text())
@@ -38,7 +44,7 @@ class Record:
 
     def add(self, case: Case, results: dict[str, Any], **more: Any) -> None:
         said = {"model": case.model, "size": case.size, "width": case.width, "height": case.height}
-        self._report["cases"].append({**said, **more, "results": results})
+        self._report["cases"].append({**said, **self._made_by, **more, "results": results})
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(".part")
         part.write_text(json.dumps(self._report, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
@@ -113,7 +114,16 @@ def test_a_run_in_parts_is_one_record(tmp_path: Path) -> None:
     assert both.has(SHORT[1])
 
 
-@pytest.mark.parametrize("name", ["commit", "cpu", "versions"])
+def test_every_case_says_at_which_commit_it_was_run(tmp_path: Path) -> None:
+    path = tmp_path / "peers.json"
+    Record(path, _head(commit="a")).add(SHORT[0], {"engine": {}})
+    later = Record(path, _head(commit="b"))
+    later.take_up()
+    later.add(SHORT[1], {"engine": {}})
+    assert [each["commit"] for each in json.loads(path.read_text())["cases"]] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "versions"])
 def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "peers.json"
     Record(path, _head()).add(SHORT[0], {"engine": {}})
