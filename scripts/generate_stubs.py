@@ -3,6 +3,8 @@
 Writes `OUT_DIR/upscaled/v1/*_pb2.py`, `*_pb2_grpc.py` and their `.pyi`. Message and service stubs
 come from protoc, types from mypy-protobuf (protoc's own leave the services untyped).
 `--dependencies DIR` instead copies the google/ protos there, for buf, which has no module registry offline.
+`--descriptors FILE` instead writes the contract as a descriptor set, comments included, for Envoy and
+`scripts/render_openapi.py`.
 """
 
 from __future__ import annotations
@@ -38,31 +40,43 @@ def copy_dependencies(target: Path) -> None:
 
 
 def generate(out: Path) -> None:
-    """Run protoc over every file of the contract."""
+    """The stubs of every file of the contract."""
     out.mkdir(parents=True, exist_ok=True)
-    protos = sorted(path.relative_to(REPO / "proto") for path in (REPO / "proto").rglob("*.proto"))
     plugins = Path(sys.executable).parent
+    _protoc(
+        f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
+        f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
+        f"--python_out={out}",
+        f"--grpc_python_out={out}",
+        f"--mypy_out=quiet:{out}",
+        f"--mypy_grpc_out=quiet:{out}",
+    )
+
+
+def write_descriptors(target: Path) -> None:
+    """The contract and what it imports as one descriptor set. The details of errors are in it too: without
+    them Envoy answers an error that has details with an empty body."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _protoc(
+        "--include_imports",
+        "--include_source_info",
+        f"--descriptor_set_out={target}",
+        more=("google/rpc/status.proto", "google/rpc/error_details.proto"),
+    )
+
+
+def _protoc(*options: str, more: tuple[str, ...] = ()) -> None:
+    protos = sorted(path.relative_to(REPO / "proto") for path in (REPO / "proto").rglob("*.proto"))
+    paths = (f"-I{REPO / 'proto'}", f"-I{google_protos()}")
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "grpc_tools.protoc",
-            f"-I{REPO / 'proto'}",
-            f"-I{google_protos()}",
-            f"--plugin=protoc-gen-mypy={plugins / 'protoc-gen-mypy'}",
-            f"--plugin=protoc-gen-mypy_grpc={plugins / 'protoc-gen-mypy_grpc'}",
-            f"--python_out={out}",
-            f"--grpc_python_out={out}",
-            f"--mypy_out=quiet:{out}",
-            f"--mypy_grpc_out=quiet:{out}",
-            *map(str, protos),
-        ],
-        check=True,
+        [sys.executable, "-m", "grpc_tools.protoc", *paths, *options, *map(str, protos), *more], check=True
     )
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--dependencies":
         copy_dependencies(Path(sys.argv[2]))
+    elif sys.argv[1] == "--descriptors":
+        write_descriptors(Path(sys.argv[2]))
     else:
         generate(Path(sys.argv[1]))

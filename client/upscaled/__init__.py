@@ -8,8 +8,16 @@
 `AsyncClient` is the same with `await`. Importing this package loads grpcio and protobuf and nothing heavier.
 """
 
-from upscaled._aio import AsyncClient, AsyncModels, EventStream
-from upscaled._blocking import Client, Models, Stream
+from upscaled._aio import (
+    AsyncClient,
+    AsyncInputs,
+    AsyncJob,
+    AsyncJobs,
+    AsyncModels,
+    AsyncOutputs,
+    AsyncStream,
+)
+from upscaled._blocking import Client, Inputs, Job, Jobs, Models, Outputs, Stream
 from upscaled._errors import (
     AlreadyExistsError,
     AuthenticationError,
@@ -36,8 +44,10 @@ from upscaled._errors import (
     SourceError,
     UnavailableError,
     UpscaledError,
+    WebhookVerificationError,
 )
 from upscaled._info import Device, Limits, Model, OfficialFile, ServerInfo, Weights
+from upscaled._jobs import Callback, InputSummary, JobEvent
 from upscaled._options import Options
 from upscaled._results import (
     Chunk,
@@ -54,7 +64,9 @@ from upscaled._results import (
     Timings,
 )
 from upscaled._retry import Retries
-from upscaled._types import NOT_GIVEN, TLS, ImageSource, NotGiven, Tiles
+from upscaled._stored import Input, SignedUrl
+from upscaled._types import NOT_GIVEN, TLS, ImageSource, NotGiven, Tiles, Url
+from upscaled._usage import ModelUsage, Usage
 from upscaled._version import __version__
 
 __all__ = [
@@ -62,10 +74,16 @@ __all__ = [
     "TLS",
     "AlreadyExistsError",
     "AsyncClient",
+    "AsyncInputs",
+    "AsyncJob",
+    "AsyncJobs",
     "AsyncModels",
+    "AsyncOutputs",
+    "AsyncStream",
     "AuthenticationError",
     "BrokenStreamError",
     "CallCancelledError",
+    "Callback",
     "Chunk",
     "Client",
     "ClientClosedError",
@@ -77,15 +95,21 @@ __all__ = [
     "Device",
     "Done",
     "Event",
-    "EventStream",
     "FailedPreconditionError",
     "FieldViolation",
     "ImageSource",
+    "Input",
+    "InputSummary",
+    "Inputs",
     "InvalidOptionError",
     "InvalidRequestError",
+    "Job",
+    "JobEvent",
+    "Jobs",
     "LimitExceededError",
     "Limits",
     "Model",
+    "ModelUsage",
     "Models",
     "NoDataError",
     "NotFoundError",
@@ -94,6 +118,7 @@ __all__ = [
     "OfficialFile",
     "Options",
     "Output",
+    "Outputs",
     "OverloadedError",
     "PermissionDeniedError",
     "Plan",
@@ -106,6 +131,7 @@ __all__ = [
     "ServerError",
     "ServerInfo",
     "Settings",
+    "SignedUrl",
     "SourceError",
     "Stream",
     "Tile",
@@ -113,6 +139,9 @@ __all__ = [
     "Timings",
     "UnavailableError",
     "UpscaledError",
+    "Url",
+    "Usage",
+    "WebhookVerificationError",
     "Weights",
     "__version__",
 ]

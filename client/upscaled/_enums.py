@@ -8,7 +8,7 @@ from typing import Final
 from google.protobuf.descriptor import EnumDescriptor
 
 from upscaled._errors import InvalidOptionError
-from upscaled.v1 import options_pb2, result_pb2
+from upscaled.v1 import jobs_pb2, options_pb2, result_pb2
 
 
 class NameTable:
@@ -40,6 +40,7 @@ class NameTable:
 
 _OPTIONS: Final = options_pb2.DESCRIPTOR.enum_types_by_name
 _RESULT: Final = result_pb2.DESCRIPTOR.enum_types_by_name
+_JOBS: Final = jobs_pb2.DESCRIPTOR.enum_types_by_name
 
 FIT: Final = NameTable(_OPTIONS["Fit"], "FIT_")
 FORMAT: Final = NameTable(_OPTIONS["Format"], "FORMAT_", {"jpg": "jpeg", "tif": "tiff"})
@@ -54,3 +55,5 @@ TILE_ENCODING: Final = NameTable(_OPTIONS["TileEncoding"], "TILE_ENCODING_", {"j
 DELIVERY: Final = NameTable(_OPTIONS["Delivery"], "DELIVERY_")
 PRIORITY: Final = NameTable(_OPTIONS["Priority"], "PRIORITY_")
 STAGE: Final = NameTable(_RESULT["Stage"], "STAGE_")
+JOB_STATE: Final = NameTable(_JOBS["JobState"], "JOB_STATE_", {"canceled": "cancelled"})
+CALLBACK_STATE: Final = NameTable(_JOBS["CallbackState"], "CALLBACK_STATE_")

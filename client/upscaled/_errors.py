@@ -8,6 +8,7 @@ UpscaledError                      .code .reason .metadata .field_violations .re
 ├── AlreadyExistsError
 ├── ConflictError                  somebody was faster: read and try again
 ├── AuthenticationError            no key, or a wrong one
+│   └── WebhookVerificationError   a callback that this server's secrets did not sign
 ├── PermissionDeniedError          the key may not do this
 ├── FailedPreconditionError        an operator must act
 ├── ResourceExhaustedError
@@ -144,6 +145,12 @@ class ConflictError(UpscaledError):
 class AuthenticationError(UpscaledError):
     default_code = grpc.StatusCode.UNAUTHENTICATED
     next_move = "Give a valid key as api_key= or in UPSCALED_API_KEY."
+
+
+class WebhookVerificationError(AuthenticationError):
+    """A callback is not from the server, or was changed or held back on its way."""
+
+    next_move = "Answer it with a 4xx status and do nothing else."
 
 
 class PermissionDeniedError(UpscaledError):

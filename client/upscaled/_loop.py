@@ -73,7 +73,7 @@ class LoopThread:
             return call.future.result()
         except concurrent.futures.CancelledError:
             raise ClientClosedError("the client was closed during the call") from None
-        except BaseException:
+        except BaseException:  # Ctrl-C too
             self._abandon(call)
             raise
 

@@ -63,17 +63,31 @@ class Deadline:
 
 
 class Attempts:
-    """Counts the attempts of one call."""
+    """Counts the attempts of one call.
 
-    def __init__(self, retries: Retries, deadline: Deadline) -> None:
+    What can be taken up where it broke says so with `progressed`, and failures are counted anew. Such calls
+    have patience: for `patience_seconds` after the last progress they go on trying, however often, so that
+    they survive a restart of the server. `Retries` of 0 ends that too.
+    """
+
+    def __init__(self, retries: Retries, deadline: Deadline, *, patience_seconds: float = 0.0) -> None:
         self._retries = retries
         self._deadline = deadline
         self._failed = 0
+        self._patience_seconds = patience_seconds
+        self._patient_until: float | None = None
 
-    async def pause(self, error: UpscaledError) -> None:
-        """Waits until the next attempt is due, or raises `error` when there is to be none."""
+    def progressed(self) -> None:
+        """Something arrived for good."""
+        self._failed = 0
+        self._patient_until = None
+
+    async def pause(self, error: UpscaledError, *, retryable: bool = False) -> None:
+        """Waits until the next attempt is due, or raises `error` when there is to be none. `retryable` says
+        that another attempt can help where the error itself does not.
+        """
         self._failed += 1
-        if not error.retryable or self._failed > self._retries.max_retries:
+        if not (error.retryable or retryable) or not self._allowed():
             raise error
         if (error.retry_after or 0.0) > self._retries.max_asked_seconds:
             raise error
@@ -82,8 +96,16 @@ class Attempts:
             raise error
         await asyncio.sleep(delay)
 
+    def _allowed(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if self._patient_until is None:
+            self._patient_until = now + self._patience_seconds
+        most = self._retries.max_retries
+        return most > 0 and (self._failed <= most or now < self._patient_until)
+
     def _delay(self, asked: float | None) -> float:
-        ceiling = min(self._retries.max_seconds, self._retries.initial_seconds * 2 ** (self._failed - 1))
+        doubled = self._retries.initial_seconds * 2 ** min(self._failed - 1, 30)
+        ceiling = min(self._retries.max_seconds, doubled)
         backoff = random.uniform(0, ceiling)
         # Callers that were refused together must not come back together: up to a tenth more than was asked.
         return max(backoff, asked * random.uniform(1.0, 1.1)) if asked is not None else backoff

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterable
 
 import grpc
 import grpc.aio
@@ -22,6 +24,7 @@ from upscaled._errors import (
     UpscaledError,
 )
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _DETAILS_KEY = "grpc-status-details-bin"
 _LIMIT_REASONS = frozenset({"LIMIT_EXCEEDED", "INLINE_TOO_LARGE"})
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
@@ -37,14 +40,32 @@ _NOT_CONNECTED = re.compile(
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, request_id: str = "") -> UpscaledError:
     """The SDK's error for a status, with everything the server said about it."""
-    details = _Details(error)
+    details = _Details()
+    details.read_trailer(error.trailing_metadata() or ())
     code = error.code()
-    kind = ERROR_BY_STATUS.get(code, UpscaledError)
     message = details.message or error.details() or ""
-    if kind is ResourceExhaustedError:
-        kind = _narrow_exhausted(details, message)
-    elif kind is UnavailableError and not details.reason and _NOT_CONNECTED.search(message):
+    kind = _kind(code, details, message)
+    if kind is UnavailableError and not details.reason and _NOT_CONNECTED.search(message):
         kind, message = ConnectError, _no_connection(target, message)
+    return _error(kind, code, details, message, request_id)
+
+
+def from_status(status: status_pb2.Status, *, request_id: str = "") -> UpscaledError:
+    """The SDK's error for a status that was stored, such as that of a failed job."""
+    details = _Details()
+    details.read(status)
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _error(_kind(code, details, status.message), code, details, status.message, request_id)
+
+
+def _kind(code: grpc.StatusCode, details: _Details, message: str) -> type[UpscaledError]:
+    kind = ERROR_BY_STATUS.get(code, UpscaledError)
+    return _narrow_exhausted(details, message) if kind is ResourceExhaustedError else kind
+
+
+def _error(
+    kind: type[UpscaledError], code: grpc.StatusCode, details: _Details, message: str, request_id: str
+) -> UpscaledError:
     return kind(
         message,
         code=code,
@@ -57,26 +78,26 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, request_id: str 
 
 
 class _Details:
-    """The `google.rpc` details of a failed call; empty where the server sent none."""
+    """The `google.rpc` details of a failure; empty where the server sent none."""
 
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+    def __init__(self) -> None:
         self.message = ""
         self.reason = ""
         self.metadata: dict[str, Number] = {}
         self.violations: list[FieldViolation] = []
         self.quota = False
         self.retry_after: float | None = None
-        for key, value in error.trailing_metadata() or ():
-            if key == _DETAILS_KEY and isinstance(value, bytes):
-                self._read(value)
 
-    def _read(self, raw: bytes) -> None:
-        try:
-            status = status_pb2.Status.FromString(raw)
-            for any_ in status.details:
-                self._read_detail(any_)
-        except DecodeError:
-            return  # the status itself still tells what happened
+    def read_trailer(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        for key, value in metadata:
+            if key == _DETAILS_KEY and isinstance(value, bytes):
+                # What cannot be read is left out: the status itself still tells what happened.
+                with contextlib.suppress(DecodeError):
+                    self.read(status_pb2.Status.FromString(value))
+
+    def read(self, status: status_pb2.Status) -> None:
+        for any_ in status.details:
+            self._read_detail(any_)
         self.message = status.message
 
     def _read_detail(self, any_: object) -> None:

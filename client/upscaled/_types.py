@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from numpy.typing import NDArray
+
+    from upscaled._jobs import JobFacts
+    from upscaled._results import Output, Result
+    from upscaled._stored import Input
 
 
 class NotGiven:
@@ -19,8 +27,24 @@ class NotGiven:
 
 NOT_GIVEN: Final = NotGiven()
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""An encoded image: a path, its bytes, or a binary file object. A `str` is always a path, never a URL."""
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An image that the server fetches: an http(s) address, or an s3:// or gs:// object its operator
+    allows.
+    """
+
+    url: str
+
+
+ImageSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | PIL.Image.Image | NDArray[Any] "
+    "| Url | Input | Output | Result | JobFacts"
+)
+"""Where an image comes from: a path, the bytes of a file, a binary file object, a picture of Pillow or NumPy,
+a URL, an uploaded input, or an earlier result or job. A `str` is a path unless it begins with `https://`,
+`http://`, `s3://` or `gs://`.
+"""
 
 TileEncodingName: TypeAlias = Literal["png", "jpeg", "webp", "raw_rgb", "raw_rgba"]
 

@@ -34,7 +34,7 @@ _STOP_SECONDS = 2.0
 @asynccontextmanager
 async def administration(
     folder: Path, settings: AccessSettings, catalogue: Catalogue, pool: Pool | None, *, optional: bool
-) -> AsyncIterator[tuple[Access, AdminServicer]]:
+) -> AsyncIterator[tuple[Access, AdminServicer, SqliteStore]]:
     """What a locked data folder knows of callers, kept up to date while the context lasts.
 
     `optional`: keys are checked where they are presented, but nobody needs one. Raises `FailedPrecondition`
@@ -57,7 +57,7 @@ async def administration(
         socket = await open_admin_socket(folder, servicer)
         if socket is not None:
             stack.push_async_callback(socket.stop, _STOP_SECONDS)
-        yield access, servicer
+        yield access, servicer, store
 
 
 async def _flush_now_and_then(directory: Directory) -> None:

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from typing import Any
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -35,17 +34,21 @@ from upscaled.v1 import (
     upscaler_pb2,
     upscaler_pb2_grpc,
 )
+from upscaled_server import durable
 from upscaled_server.access.access import Access
+from upscaled_server.access.caller import Caller
 from upscaled_server.access.settings import AccessSettings
 from upscaled_server.administration import administration
 from upscaled_server.api.access_interceptor import AccessInterceptor
+from upscaled_server.api.account import AccountServicer
 from upscaled_server.api.admin import AdminServicer
+from upscaled_server.api.blobs import BlobsServicer
 from upscaled_server.api.channel import channel_options
 from upscaled_server.api.errors_interceptor import ErrorInterceptor
+from upscaled_server.api.jobs import JobsServicer
 from upscaled_server.api.listen import ListenSettings, bind, check_exposure
 from upscaled_server.api.models import ModelsServicer
 from upscaled_server.api.server import ServerServicer
-from upscaled_server.api.unimplemented import unimplemented
 from upscaled_server.api.upscaler import UpscalerServicer
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom.scan import FolderModels
@@ -54,13 +57,17 @@ from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
 from upscaled_server.media.codec import CodecHost
+from upscaled_server.pipeline.charging import Charging
 from upscaled_server.pipeline.decoding import DecodeSettings
 from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.pipeline.request import Options
+from upscaled_server.pipeline.settle import Settled, settle
 from upscaled_server.pipeline.upscale import Upscaling
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.settings import Settings
 from upscaled_server.state.folder import DataFolder, StateSettings
+from upscaled_server.state.store import Store
 from upscaled_server.telemetry.logs import LogSettings
 
 log = logging.getLogger(__name__)
@@ -74,16 +81,9 @@ SETTINGS = (
     WeightSettings,
     StateSettings,
     LogSettings,
+    *durable.SETTINGS,
 )
 
-# Services whose bodies come with later versions, and the parts of others that do.
-_LATER_SERVICES = ("Jobs", "Blobs", "Account")
-_LATER_PARTS = (
-    "Source.url",
-    "Source.input_id",
-    "Source.output_id",
-    "UpscaleOptions.delivery = DELIVERY_URL",
-)
 _INPUT_FORMATS = (
     "image/png",
     "image/jpeg",
@@ -116,6 +116,7 @@ class App:
     """One server. `start` and `stop` are called once each; between them `address` says where it listens."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._listen = settings[ListenSettings]
         self._access = settings[AccessSettings]
         self._limits = settings[LimitSettings]
@@ -131,6 +132,7 @@ class App:
         self._errors = ErrorInterceptor()
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
+        self._durable: durable.Durable | None = None
         self.address = ""
 
     async def start(self) -> None:
@@ -144,18 +146,26 @@ class App:
             # Before anything starts threads: the codec process is forked from.
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
-            access, admin = await self._stack.enter_async_context(self._administration())
+            access, admin, store = await self._stack.enter_async_context(self._administration())
             check_exposure(self._listen, has_keys=access.directory.has_keys)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
-            self._server = self._make_server(executor, access, admin)
+            stores = await self._stack.enter_async_context(
+                durable.open_stores(self._folder.path, store, self._settings)
+            )
+            upscaling = self._make_upscaling(executor, stores)
+            self._durable = await self._stack.enter_async_context(
+                durable.run_jobs(stores, upscaling, access.directory, self._check_options, self._settings)
+            )
+            admin.delete_all_of = durable.Deleting(stores, self._durable.jobs)
+            self._server = self._make_server(access, admin, upscaling, stores, self._durable)
             self.address = bind(self._server, self._listen.listen)
             watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
             self._stack.push_async_callback(_cancelled, watching)
             await self._server.start()
-        except BaseException:
+        except BaseException:  # a cancellation too
             await self._stack.aclose()
             raise
         await self._say(_SERVING)
@@ -166,6 +176,9 @@ class App:
         period."""
         log.info("stopping: health is NOT_SERVING, running calls have %g seconds", self._listen.grace_seconds)
         await self._say(_NOT_SERVING)
+        if self._durable is not None:
+            # First, so that running calls have the devices to themselves, and none waits for a job.
+            await self._durable.jobs.stop()
         if self._server is not None:
             stopping = asyncio.create_task(self._server.stop(self._listen.grace_seconds))
             # Health and reflection streams never end by themselves and would take the whole grace period.
@@ -176,7 +189,7 @@ class App:
         await self._stack.aclose()
         log.info("stopped")
 
-    def _administration(self) -> AbstractAsyncContextManager[tuple[Access, AdminServicer]]:
+    def _administration(self) -> AbstractAsyncContextManager[tuple[Access, AdminServicer, Store]]:
         return administration(
             self._folder.path,
             self._access,
@@ -185,15 +198,29 @@ class App:
             optional=self._listen.auth == "none",
         )
 
-    def _make_server(self, executor: Executor, access: Access, admin: AdminServicer) -> grpc.aio.Server:
-        upscaling = Upscaling(
+    def _check_options(self, options: Options, caller: Caller) -> Settled:
+        return settle(options, self._catalogue, self._limits, self._pool.backends, caller)
+
+    def _make_upscaling(self, executor: Executor, stores: durable.Stores) -> Upscaling:
+        return Upscaling(
             self._catalogue,
             self._codec,
             self._pool,
             limits=self._limits,
             decode_limits=self._decoding.limits(self._limits.max_input_pixels),
             executor=executor,
+            charging=Charging(stores.credits),
+            sources=stores.sources,
         )
+
+    def _make_server(
+        self,
+        access: Access,
+        admin: AdminServicer,
+        upscaling: Upscaling,
+        stores: durable.Stores,
+        running: durable.Durable,
+    ) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[
                 self._errors,
@@ -202,7 +229,7 @@ class App:
             options=channel_options(self._limits.max_message_bytes),
         )
         upscaler_pb2_grpc.add_UpscalerServicer_to_server(
-            UpscalerServicer(upscaling, self._limits, __version__), server
+            UpscalerServicer(upscaling, self._limits, __version__, stores.outputs_of_calls()), server
         )
         models_pb2_grpc.add_ModelsServicer_to_server(
             ModelsServicer(self._catalogue, self._inventory, self._pool, self._limits), server
@@ -215,14 +242,18 @@ class App:
                 version=__version__,
                 input_formats=_input_formats(),
                 output_formats=_OUTPUT_FORMATS,
-                unimplemented=_LATER_SERVICES + _LATER_PARTS,
+                keeping=stores.keeping,
             ),
             server,
         )
-        jobs_pb2_grpc.add_JobsServicer_to_server(_later(jobs_pb2_grpc.JobsServicer, "Jobs"), server)
-        blobs_pb2_grpc.add_BlobsServicer_to_server(_later(blobs_pb2_grpc.BlobsServicer, "Blobs"), server)
+        jobs_pb2_grpc.add_JobsServicer_to_server(
+            JobsServicer(running.jobs, running.messages, stores.keeping, self._limits), server
+        )
+        blobs_pb2_grpc.add_BlobsServicer_to_server(
+            BlobsServicer(stores.files, stores.signer, self._limits), server
+        )
         account_pb2_grpc.add_AccountServicer_to_server(
-            _later(account_pb2_grpc.AccountServicer, "Account"), server
+            AccountServicer(stores.credits, stores.files.stored_bytes, stores.secrets.webhook_secrets), server
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
@@ -231,8 +262,8 @@ class App:
         return server
 
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        """Health of the server as a whole and of every service that has a body."""
-        for name in ("", *(_full_name(service) for service in _SERVICES if service not in _LATER_SERVICES)):
+        """Health of the server as a whole and of every service."""
+        for name in ("", *map(_full_name, _SERVICES)):
             await self._health.set(name, status)
 
 
@@ -270,10 +301,6 @@ def _input_formats() -> tuple[str, ...]:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _later(base: type, service: str) -> Any:
-    return unimplemented(base, _SERVICES[service].DESCRIPTOR.services_by_name[service])
 
 
 def _full_name(service: str) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from upscaled_server.commands import calibrate, callers, keys
+from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
 
 
 def register(app: typer.Typer, models: typer.Typer) -> None:
@@ -51,20 +51,15 @@ def serve(
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Settings are read from UPSCALED_* variables and
     UPSCALED_CONFIG."""
-    with _needing_the_extra():
+    with needing_the_extra("a server"):
         from upscaled_server import app
-        from upscaled_server.errors import DomainError
-        from upscaled_server.settings import Settings, SettingsError
+        from upscaled_server.settings import Settings
         from upscaled_server.telemetry.logs import LogSettings, configure
 
-    try:
+    with plain_errors():
         settings = Settings(app.SETTINGS, os.environ | ({"UPSCALED_LISTEN": listen} if listen else {}))
         configure(settings[LogSettings])
         asyncio.run(app.serve(settings, announce=_announce))
-    except SettingsError as error:
-        _fail(str(error), status=2)
-    except DomainError as error:
-        _fail(error.message)
 
 
 def pull(
@@ -78,17 +73,16 @@ def pull(
 ) -> None:
     """Fetch official weights ahead, each checked against its published SHA-256: for clusters without a
     way out."""
-    with _needing_the_extra():
+    with needing_the_extra("a server"):
         from upscaled_server import app
         from upscaled_server.engine.catalogue import Catalogue, ModelSpec
         from upscaled_server.engine.weights.settings import WeightSettings
         from upscaled_server.engine.weights.store import WeightStore
-        from upscaled_server.errors import DomainError
-        from upscaled_server.settings import Settings, SettingsError
+        from upscaled_server.settings import Settings
 
     if bool(names) == all_models:
-        _fail("name the models to fetch, or give --all", status=2)
-    try:
+        fail("name the models to fetch, or give --all", status=2)
+    with plain_errors():
         settings = Settings(app.SETTINGS)
         catalogue = Catalogue()
         store = WeightStore(settings[WeightSettings].store_options())
@@ -97,31 +91,11 @@ def pull(
                 continue  # lies in the model folder as it is
             path = store.pull(spec, _progress(spec.name), to=to)
             print(f"\r{spec.name}: {path}\033[K" if sys.stdout.isatty() else f"{spec.name}: {path}")
-    except SettingsError as error:
-        _fail(str(error), status=2)
-    except DomainError as error:
-        _fail(error.message)
-
-
-@contextmanager
-def _needing_the_extra() -> Iterator[None]:
-    """Say what to install where the server's packages are missing: the client alone brings none of them."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("upscaled"):
-            raise
-        _fail(f"a server needs {error.name}: pip install 'upscaled[server]'")
 
 
 def _announce(address: str) -> None:
     """One line on stdout, for people and for whoever started the server."""
     print(f"upscaled listening on {address}", flush=True)
-
-
-def _fail(message: str, *, status: int = 1) -> NoReturn:
-    print(f"upscaled: {message}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def _progress(name: str) -> Callable[[int, int], None]:

@@ -7,6 +7,8 @@ entry there only when none of its bases says the right thing.
     DomainError
     ├── InvalidInput             the request can never succeed as it is
     │   ├── InvalidField         one field is outside its limits
+    │   │   └── UrlRefused       a URL that this server does not ask for
+    │   ├── OutOfRange           a position beyond the end of what is there
     │   └── ImageRejected        the bytes are not an image that is accepted
     │       ├── NotAnImage
     │       ├── DamagedImage
@@ -19,14 +21,18 @@ entry there only when none of its bases says the right thing.
     ├── AlreadyExists            the name is taken
     ├── Conflict                 somebody else changed it meanwhile: read again
     ├── FailedPrecondition       the state of the server forbids it until someone acts
+    │   ├── FetchFailed          the origin of a URL did not give the file
     │   ├── WeightsUnavailable
     │   └── WeightsRejected
+    ├── QuotaExceeded            what was granted is used up: credits, stored bytes
+    │   └── StorageFull          the server's own room for files is
     ├── Overloaded               try again later; carries the seconds
     │   ├── CallerLimited        because of this caller's own limits
     │   └── KeysThrottled        too many wrong keys from one address
     ├── Unavailable              the server is stopping or a worker is gone; try again
     ├── DeadlinePassed           the caller's time is up
     ├── CallerGone               nobody takes the answer
+    ├── DataLoss                 bytes are not what they were announced to be
     ├── NotImplementedHere       the contract has it, this version does not
     └── ProcessingFailed         the server's fault
 """
@@ -67,6 +73,19 @@ class InvalidField(InvalidInput):
         )
         self.field = field
         self.problem = problem
+
+
+class UrlRefused(InvalidField):
+    """A URL that is not asked for, because of its form or of where it leads. Never names more of it than
+    scheme, host, port and path."""
+
+    reason = "URL_REFUSED"
+
+
+class OutOfRange(InvalidInput):
+    """A position in a file that lies beyond its end."""
+
+    reason = "OUT_OF_RANGE"
 
 
 class ImageRejected(InvalidInput):
@@ -140,6 +159,12 @@ class FailedPrecondition(DomainError):
     reason = "FAILED_PRECONDITION"
 
 
+class FetchFailed(FailedPrecondition):
+    """The origin of a URL cannot be reached, or answered with something else than the file."""
+
+    reason = "FETCH_FAILED"
+
+
 class WeightsUnavailable(FailedPrecondition):
     """No weights for a known model, and none could be fetched."""
 
@@ -150,6 +175,28 @@ class WeightsRejected(FailedPrecondition):
     """A weight file exists but must not be used: wrong hash, wrong shape, or it would run code."""
 
     reason = "WEIGHTS_REJECTED"
+
+
+class QuotaExceeded(DomainError):
+    """What the caller may use is used up; trying again helps only when there is more.
+
+    `subject` is whose quota it is, as in `google.rpc.QuotaFailure`: `caller:NAME`.
+    """
+
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, subject: str, problem: str, **numbers: Number) -> None:
+        super().__init__(problem, **numbers)
+        self.subject = subject
+
+
+class StorageFull(QuotaExceeded):
+    """The server has no room for more files, of any caller."""
+
+    reason = "STORAGE_FULL"
+
+    def __init__(self, problem: str, **numbers: Number) -> None:
+        super().__init__("server", problem, **numbers)
 
 
 class Overloaded(DomainError):
@@ -188,6 +235,12 @@ class CallerGone(DomainError):
     """Nobody is there any more to take the answer: the caller left, or stopped reading."""
 
     reason = "CALLER_GONE"
+
+
+class DataLoss(DomainError):
+    """Bytes that arrived, or that were kept, are not the ones that were announced."""
+
+    reason = "DATA_LOSS"
 
 
 class InlineTooLarge(LimitExceeded):

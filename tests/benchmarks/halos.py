@@ -1,10 +1,10 @@
 """What a tile's context (halo) is worth: tiles cut out of photographs against the whole, in torch fp32.
 
     python -m tests.benchmarks.halos FOLDER                    # real photographs, at least 256x256
-    python -m tests.benchmarks.halos FOLDER --model real-esrgan-x4-plus --photos 3
+    python -m tests.benchmarks.halos FOLDER --model real-esrgan-x4-plus --photos 3 --halo 96 --halo 128
 
-Of every photograph the middle is upscaled at once, and then tiles of its grid that have neighbours on all
-four sides are upscaled alone, with ever more context. One layout (channels-last) on both sides, so that what
+Of every photograph the middle is upscaled at once, and then the tile in its centre alone, with ever more
+context, which it lacks beyond that on all four sides. One layout (channels-last) on both sides, so that what
 differs is the cut's doing. The JSON is written after every halo; what is in it already is left out, so that a
 run can be made in parts. `scripts/render_exactness.py` makes the table from it.
 """
@@ -29,56 +29,46 @@ from tests.benchmarks.contest.machine import describe
 from tests.benchmarks.contest.weights import spec_of, state_of
 from upscaled_server.engine.backends.torch_backend import TorchNetwork
 from upscaled_server.engine.networks.build import build_network
-from upscaled_server.tiling.cut import Piece, cut_axis
+from upscaled_server.tiling.cut import Piece, Span
 
 MODELS = (*COMPACT, *RRDB)
-HALOS = (10, 16, 24, 32, 48, 64, 96)
-SIDE, TILE = 256, 64
-
-# Along both axes. The second is 64 pixels from the border on one side, 128 on the other; the third mirrored.
-# With 64 pixels of context or more only two of a tile's sides lack anything.
-_INNER = {"compact": (1, 2), "rrdb": (1,)}
+HALOS = (10, 16, 24, 32, 48, 64, 96, 112, 128)
+SIDE, TILE = 384, 64
+_LEAST_SIDE = 256
 
 
 def middles(folder: Path) -> dict[str, NDArray[np.uint8]]:
-    """The middle of every image in the folder that is large enough and hides no pixels: (SIDE, SIDE, 3)
-    RGB."""
+    """The middle of every image in the folder that is large enough and hides no pixels: (SIDE, SIDE, 3) RGB.
+    Lower and narrower ones are mirrored at their borders."""
     found = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
             continue
         with Image.open(path) as image:
-            if image.mode not in ("RGB", "L") or min(image.size) < SIDE:
+            if image.mode not in ("RGB", "L") or min(image.size) < _LEAST_SIDE:
                 continue
-            left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
-            found[path.name] = np.asarray(image.convert("RGB"))[top : top + SIDE, left : left + SIDE]
+            photo = np.asarray(image.convert("RGB"))
+        missing = [max(0, SIDE - size) for size in photo.shape[:2]]
+        widths = [(each // 2, each - each // 2) for each in missing]
+        photo = np.pad(photo, (*widths, (0, 0)), mode="symmetric")
+        top, left = ((size - SIDE) // 2 for size in photo.shape[:2])
+        found[path.name] = np.ascontiguousarray(photo[top : top + SIDE, left : left + SIDE])
     return found
 
 
 def measure(
     model: str, photo: NDArray[np.uint8], halos: list[int]
 ) -> Iterator[tuple[int, dict[str, float | None]]]:
-    """By halo, the worst tile: `psnr`, `largest` and `share` as `compare` gives them."""
+    """By halo, how far the tile is from the whole: as `compare` says it."""
     spec, state = spec_of(model), state_of(model)
     threads = len(os.sched_getaffinity(0))
     whole = _whole(build_network(spec.architecture, state), photo)
     network = TorchNetwork(state, spec.architecture)
-    inner = _INNER["compact" if model in COMPACT else "rrdb"]
+    start, end = (SIDE - TILE) // 2, (SIDE + TILE) // 2
     for halo in halos:
-        spans = cut_axis(SIDE, TILE, halo, spec.multiple)
-        pieces = [Piece(spans[across], spans[down]) for down in inner for across in inner]
-        found = [_of_tile(network, photo, piece, whole, spec.scale, threads) for piece in pieces]
-        yield halo, worst_of(found)
+        span = Span(start, end, first=start - halo, last=end + halo, pad=0)
+        yield halo, _of_tile(network, photo, Piece(span, span), whole, spec.scale, threads)
     network.close()
-
-
-def worst_of(found: list[dict[str, float | None]]) -> dict[str, float | None]:
-    psnrs = [each["psnr"] for each in found if each["psnr"] is not None]
-    return {
-        "psnr": min(psnrs, default=None),
-        "largest": max(each["largest"] or 0 for each in found),
-        "share": max(each["share"] or 0.0 for each in found),
-    }
 
 
 def _whole(network: Any, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -115,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", choices=MODELS, action="append", help="one or several; all without it")
+    parser.add_argument("--halo", type=int, choices=HALOS, action="append", help="likewise")
     parser.add_argument("--photos", type=int, default=4, help="at most so many of the folder")
     parser.add_argument("--out", type=Path, default=REPO / "docs" / "benchmarks" / "halos.json")
     arguments = parser.parse_args()
@@ -127,9 +118,10 @@ def main() -> None:
         of_model = report["models"].setdefault(model, {})
         for name, photo in photos:
             entry = of_model.setdefault(name, {**made(), "halos": {}})
-            missing = [halo for halo in HALOS if str(halo) not in entry["halos"]]
+            missing = [halo for halo in arguments.halo or HALOS if str(halo) not in entry["halos"]]
             for halo, found in measure(model, photo, missing) if missing else ():
-                entry["halos"][str(halo)] = found
+                known = {**entry["halos"], str(halo): found}
+                entry["halos"] = {key: known[key] for key in map(str, HALOS) if key in known}
                 arguments.out.write_text(json.dumps(report, indent=1) + "\n")
                 print(model, name, halo, found, flush=True)
 

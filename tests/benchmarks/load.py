@@ -10,15 +10,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.contest.machine import describe
 from tests.benchmarks.load_chaos import killed_workers
+from tests.benchmarks.load_leaving import callers_leave
 from tests.benchmarks.load_policy import scheduler_cost
+from tests.benchmarks.load_together import all_at_once
 from tests.benchmarks.load_traffic import (
     LARGE_MEGAPIXELS,
     MODEL,
@@ -28,6 +30,8 @@ from tests.benchmarks.load_traffic import (
     large_picture,
     percentile,
     small_pictures,
+    summary,
+    warm,
 )
 from tests.benchmarks.processes import measured_server
 from upscaled import AsyncClient
@@ -45,16 +49,16 @@ async def beside_a_large_job(requests: int = 20) -> dict[str, Any]:
     alone, beside, fifo = Outcome(), Outcome(), Outcome()
     with measured_server() as server:
         async with AsyncClient(server.address) as client:
-            await _warm(client)
+            await warm(client)
             for picture in pictures:
                 await ask(client, picture, alone)
             async with large_jobs(client, large, "batch"):
                 for picture in pictures:
                     await ask(client, picture, beside)
-    print("alone", _summary(alone), "beside", _summary(beside), flush=True)
+    print("alone", summary(alone), "beside", summary(beside), flush=True)
     with measured_server(UPSCALED_MAX_OPEN_RUNS="1") as server:
         async with AsyncClient(server.address) as client:
-            await _warm(client)
+            await warm(client)
             async with large_jobs(client, large, "interactive"):
                 for picture in pictures[:_FIFO_REQUESTS]:
                     await ask(client, picture, fifo)
@@ -62,37 +66,11 @@ async def beside_a_large_job(requests: int = 20) -> dict[str, Any]:
     return {
         "small_images": "sides of 128 to 512 pixels",
         "large_megapixels": LARGE_MEGAPIXELS,
-        "alone": _summary(alone),
-        "beside_batch": _summary(beside),
-        "first_in_first_out": _summary(fifo),
+        "alone": summary(alone),
+        "beside_batch": summary(beside),
+        "first_in_first_out": summary(fifo),
         "p95_ratio": percentile(beside.small_seconds, 0.95) / p95,
         "p95_ratio_first_in_first_out": percentile(fifo.small_seconds, 0.95) / p95,
-    }
-
-
-async def all_at_once(count: int = 64, rounds: int = 2) -> dict[str, Any]:
-    """As many small images one after another and all together, in turns."""
-    pictures = small_pictures(count, longest=256)
-    in_turn, together = list[float](), list[float]()
-    outcome = Outcome()
-    with measured_server() as server:
-        async with AsyncClient(server.address) as client:
-            await _warm(client)
-            for _ in range(rounds):
-                began = time.monotonic()
-                for picture in pictures:
-                    await ask(client, picture, outcome)
-                in_turn.append(time.monotonic() - began)
-                began = time.monotonic()
-                await asyncio.gather(*(ask(client, picture, outcome) for picture in pictures))
-                together.append(time.monotonic() - began)
-    return {
-        "images": count,
-        "one_after_another_seconds": percentile(in_turn, 0.5),
-        "at_once_seconds": percentile(together, 0.5),
-        "throughput_ratio": percentile(in_turn, 0.5) / percentile(together, 0.5),
-        "refused": outcome.refused,
-        "errors": outcome.errors,
     }
 
 
@@ -102,7 +80,7 @@ async def many_callers() -> dict[str, Any]:
     outcome, chance = Outcome(), random.Random(5)
     with measured_server() as server:
         async with AsyncClient(server.address) as client:
-            await _warm(client)
+            await warm(client)
             end = time.monotonic() + _CALLERS_SECONDS
 
             async def caller() -> None:
@@ -113,42 +91,21 @@ async def many_callers() -> dict[str, Any]:
                         await ask(client, chance.choice(pictures), outcome)
 
             await asyncio.gather(*(caller() for _ in range(_CALLERS)))
-    return {"callers": _CALLERS, "seconds": _CALLERS_SECONDS, **_summary(outcome)}
+    return {"callers": _CALLERS, "seconds": _CALLERS_SECONDS, **summary(outcome)}
 
 
 async def policy() -> dict[str, Any]:
     return dict(await asyncio.to_thread(scheduler_cost))
 
 
-async def chaos() -> dict[str, Any]:
-    return await killed_workers()
-
-
 _PARTS: dict[str, Callable[[], Coroutine[Any, Any, dict[str, Any]]]] = {
     "policy": policy,
     "beside_a_large_job": beside_a_large_job,
     "all_at_once": all_at_once,
+    "callers_leave": callers_leave,
     "many_callers": many_callers,
-    "chaos": chaos,
+    "killed_workers": killed_workers,
 }
-
-
-async def _warm(client: AsyncClient) -> None:
-    for picture in small_pictures(3, seed=9):
-        await ask(client, picture, Outcome())
-
-
-def _summary(outcome: Outcome) -> dict[str, Any]:
-    found: dict[str, Any] = {"refused": outcome.refused, "errors": outcome.errors}
-    for name, seconds in (("small", outcome.small_seconds), ("large", outcome.large_seconds)):
-        if seconds:
-            found[name] = {
-                "answered": len(seconds),
-                "p50_seconds": percentile(seconds, 0.5),
-                "p95_seconds": percentile(seconds, 0.95),
-                "longest_seconds": max(seconds),
-            }
-    return found
 
 
 def main() -> None:
@@ -156,13 +113,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/load.json"))
     parser.add_argument("--part", action="append", choices=_PARTS, default=[])
     options = parser.parse_args()
-    result: dict[str, Any] = {"model": MODEL, "cores": os.cpu_count()}
+    result: dict[str, Any] = {"model": MODEL, "machine": describe()}
     if options.part and options.out.exists():
         result = json.loads(options.out.read_text())
+    began = time.monotonic()
     for name in options.part or _PARTS:
         print(f"{name} …", flush=True)
         result[name] = asyncio.run(_PARTS[name]())
         print(json.dumps(result[name], indent=1), flush=True)
+    if not options.part:
+        result["seconds"] = time.monotonic() - began
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"saved {options.out}")

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -98,6 +99,25 @@ async def large_jobs(client: AsyncClient, picture: Picture, priority: str) -> As
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+async def warm(client: AsyncClient) -> None:
+    """The first images on a server take longer than those that follow."""
+    for picture in small_pictures(3, seed=9):
+        await ask(client, picture, Outcome())
+
+
+def summary(outcome: Outcome) -> dict[str, Any]:
+    found: dict[str, Any] = {"refused": outcome.refused, "errors": outcome.errors}
+    for name, seconds in (("small", outcome.small_seconds), ("large", outcome.large_seconds)):
+        if seconds:
+            found[name] = {
+                "answered": len(seconds),
+                "p50_seconds": percentile(seconds, 0.5),
+                "p95_seconds": percentile(seconds, 0.95),
+                "longest_seconds": max(seconds),
+            }
+    return found
 
 
 def percentile(seconds: list[float], share: float) -> float:

@@ -13,11 +13,11 @@ from upscaled._aio.proof import FileCheck
 from upscaled._aio.transport import Transport
 from upscaled._errors import BrokenStreamError, ServerError, UpscaledError
 from upscaled._retry import Deadline
-from upscaled._sources import Upload
+from upscaled._uploads import Upload
 from upscaled.v1 import options_pb2, result_pb2, server_pb2, upscaler_pb2
 
 # What grpc says of a failed write, without having heard from the server.
-_LOCAL_FAILURE = "Internal error from Core"
+LOCAL_FAILURE = "Internal error from Core"
 _ASK_SECONDS = 5.0
 
 
@@ -77,7 +77,7 @@ async def _raise_what_is_behind(error: ServerError, transport: Transport, deadli
     (grpc/grpc#36066). What is refused before it is read, for a wrong key, is found out by asking again for
     something small.
     """
-    if error.reason or not error.message.startswith(_LOCAL_FAILURE):
+    if error.reason or not error.message.startswith(LOCAL_FAILURE):
         return
     left = deadline.left()
     seconds = _ASK_SECONDS if left is None else min(left, _ASK_SECONDS)

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
+from datetime import date, datetime
 from types import TracebackType
-from typing import Any, Final, Self, Unpack
+from typing import Final, Self, Unpack
 
-from upscaled._aio.events import EventStream
+from upscaled._aio.calls import Calls
+from upscaled._aio.inputs import AsyncInputs
+from upscaled._aio.jobs import AsyncJobs
+from upscaled._aio.models import AsyncModels
+from upscaled._aio.outputs import AsyncOutputs
 from upscaled._aio.sinks import FileSink, MemorySink
+from upscaled._aio.streams import AsyncStream
 from upscaled._aio.transport import Transport
 from upscaled._aio.upscaling import OnProgress, Work, collect, events, try_unary
 from upscaled._channel import resolve_api_key, resolve_target
-from upscaled._errors import InvalidOptionError, NotImplementedByServerError
-from upscaled._info import Limits, Model, ServerInfo
+from upscaled._errors import InvalidOptionError
+from upscaled._info import ServerInfo
 from upscaled._options import Options, add_tiles, build_options
 from upscaled._results import Event, Result
-from upscaled._retry import Attempts, Deadline, Retries
-from upscaled._sources import Upload, named_source, open_upload
+from upscaled._retry import Retries
+from upscaled._sources import Chosen, choose_source
+from upscaled._times import timestamp
 from upscaled._types import NOT_GIVEN, ImageSource, NotGiven, Tiles, TLSLike
-from upscaled.v1 import models_pb2, options_pb2, server_pb2
-
-# Answers that come from the server's memory; without a timeout of the caller's they still end.
-_LOOKUP_TIMEOUT_SECONDS: Final = 30.0
-_LIMITS_KEPT_SECONDS: Final = 600.0
-# What a server has that does not answer GetServerInfo: the contract's defaults.
-_DEFAULT_LIMITS: Final = server_pb2.Limits(
-    max_input_bytes=64 << 20, max_inline_bytes=32 << 20, max_message_bytes=64 << 20
-)
+from upscaled._uploads import Upload, open_upload
+from upscaled._usage import Usage
+from upscaled.v1 import account_pb2, options_pb2, server_pb2
 
 
 class AsyncClient:
@@ -54,12 +54,12 @@ class AsyncClient:
         tls: TLSLike = None,
         retries: Retries | int = Retries(),  # noqa: B008 - frozen
     ) -> None:
-        self._transport = Transport(resolve_target(server), api_key=resolve_api_key(api_key), tls=tls)
-        self._timeout = timeout
-        self._retries = Retries.of(retries)
-        self._limits: Limits | None = None
-        self._limits_until = 0.0
-        self.models: Final = AsyncModels(self)
+        transport = Transport(resolve_target(server), api_key=resolve_api_key(api_key), tls=tls)
+        self._calls = Calls(transport, timeout=timeout, retries=Retries.of(retries))
+        self.models: Final = AsyncModels(self._calls)
+        self.inputs: Final = AsyncInputs(self._calls)
+        self.outputs: Final = AsyncOutputs(self._calls)
+        self.jobs: Final = AsyncJobs(self._calls, self.outputs)
 
     async def upscale(
         self,
@@ -78,8 +78,8 @@ class AsyncClient:
     ) -> Result:
         """Enlarges one image and answers when it is done.
 
-        The image is `source` (a path, bytes or a binary file object), or the server reads it itself from
-        `url`, `input_id` or `output_id`; exactly one of the four. With `output` the file is written there as
+        The image is `source` (see `ImageSource`), or the server reads it itself from `url`, `input_id` or
+        `output_id`; exactly one of the four. With `output` the file is written there as
         it arrives, in memory that does not depend on its size, and appears when it is whole and proven; else
         it is `Result.data`. `on_progress` is called in the client's event loop with the Plan and each
         Progress (again from the start if an attempt is repeated); it must be quick, and what it raises ends
@@ -92,15 +92,15 @@ class AsyncClient:
         message = build_options("upscale", options)
         if output is not None and (validate_only or message.delivery == options_pb2.DELIVERY_URL):
             raise InvalidOptionError("output: the server sends no file with validate_only or delivery='url'")
-        named = {"url": url, "input_id": input_id, "output_id": output_id}
-        async with self._work(message, source, named, request_id, validate_only, timeout, retries) as work:
+        chosen = choose_source(source, url=url, input_id=input_id, output_id=output_id)
+        async with self._work(message, chosen, request_id, validate_only, timeout, retries) as work:
             if output is None and on_progress is None:
-                limits = await self._known_limits(work.deadline, work.attempts)
-                result = await try_unary(self._transport, work, limits)
+                limits = await self._calls.limits(work.deadline, work.attempts)
+                result = await try_unary(self._calls.transport, work, limits)
                 if result is not None:
                     return result
             with MemorySink() if output is None else FileSink(output) as sink:
-                return await collect(self._transport, work, sink, on_progress)
+                return await collect(self._calls.transport, work, sink, on_progress)
 
     def upscale_stream(
         self,
@@ -116,7 +116,7 @@ class AsyncClient:
         timeout: float | None | NotGiven = NOT_GIVEN,
         retries: Retries | int | NotGiven = NOT_GIVEN,
         **options: Unpack[Options],
-    ) -> EventStream:
+    ) -> AsyncStream[Event]:
         """Enlarges one image and hands out the events while it is made: Plan, then Progress, Tile and Chunk,
         then Done.
 
@@ -128,27 +128,48 @@ class AsyncClient:
         message = build_options("upscale_stream", options)
         add_tiles(message, tiles)
         message.omit_file = omit_file
-        named = {"url": url, "input_id": input_id, "output_id": output_id}
-        named_source(source, **named)  # says at once, not at the first event, when the sources do not add up
+        # At once, not at the first event, when the sources do not add up.
+        chosen = choose_source(source, url=url, input_id=input_id, output_id=output_id)
 
         async def run() -> AsyncGenerator[Event, None]:
             async with (
-                self._work(message, source, named, request_id, validate_only, timeout, retries) as work,
-                contextlib.aclosing(events(self._transport, work)) as stream,
+                self._work(message, chosen, request_id, validate_only, timeout, retries) as work,
+                contextlib.aclosing(events(self._calls.transport, work)) as stream,
             ):
                 async for event in stream:
                     yield event
 
-        return EventStream(run())
+        return AsyncStream(run())
 
     async def server_info(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> ServerInfo:
         """What the server is: version, limits, devices, formats."""
-        deadline = Deadline(self._lookup_timeout(timeout))
-        return await self._server_info(deadline, Attempts(self._retries, deadline))
+        request = server_pb2.GetServerInfoRequest()
+        return ServerInfo.from_message(await self._calls.lookup("server", "GetServerInfo", request, timeout))
+
+    async def usage(
+        self,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+        *,
+        timeout: float | None | NotGiven = NOT_GIVEN,
+    ) -> Usage:
+        """What the key's owner has used between two times, by default in this month so far (UTC)."""
+        request = account_pb2.GetUsageRequest(
+            start_time=timestamp("start", start), end_time=timestamp("end", end)
+        )
+        return Usage.from_message(await self._calls.lookup("account", "GetUsage", request, timeout))
+
+    async def webhook_secrets(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> list[str]:
+        """What callbacks to the key's owner are signed with, the newest first; `upscaled.webhooks.verify`
+        takes them all.
+        """
+        request = account_pb2.GetWebhookSecretsRequest()
+        answer = await self._calls.lookup("account", "GetWebhookSecrets", request, timeout)
+        return list(answer.secrets)
 
     async def aclose(self) -> None:
         """Cancels what is running and closes the connection."""
-        await self._transport.aclose()
+        await self._calls.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -162,76 +183,25 @@ class AsyncClient:
     async def _work(
         self,
         options: options_pb2.UpscaleOptions,
-        source: ImageSource | None,
-        named: Mapping[str, str | None],
+        chosen: Chosen,
         request_id: str | None,
         validate_only: bool,
         timeout: float | None | NotGiven,
         retries: Retries | int | NotGiven,
     ) -> AsyncGenerator[Work, None]:
-        deadline = Deadline(self._timeout if isinstance(timeout, NotGiven) else timeout)
-        attempts = Attempts(self._retries if isinstance(retries, NotGiven) else Retries.of(retries), deadline)
-        message = named_source(source, **named)
+        deadline = self._calls.deadline(timeout)
+        attempts = self._calls.attempts(retries, deadline)
         upload: Upload | None = None
-        if source is not None:
+        if chosen.local is not None:
 
             async def max_input_bytes() -> int:
-                return (await self._known_limits(deadline, attempts)).max_input_bytes
+                return (await self._calls.limits(deadline, attempts)).max_input_bytes
 
-            upload = await open_upload(source, max_bytes=max_input_bytes)
+            upload = await open_upload(chosen.local, max_bytes=max_input_bytes)
         try:
             # One id over all attempts, so that the server's log shows them as one request.
             identity = request_id or uuid.uuid4().hex
-            yield Work(options, message, upload, identity, validate_only, deadline, attempts)
+            yield Work(options, chosen.message, upload, identity, validate_only, deadline, attempts)
         finally:
             if upload is not None:
                 await upload.close()
-
-    async def _known_limits(self, deadline: Deadline, attempts: Attempts) -> Limits:
-        now = asyncio.get_running_loop().time()
-        if self._limits is None or now >= self._limits_until:
-            try:
-                self._limits = (await self._server_info(deadline, attempts)).limits
-            except NotImplementedByServerError:
-                self._limits = Limits.from_message(_DEFAULT_LIMITS)
-            self._limits_until = now + _LIMITS_KEPT_SECONDS
-        return self._limits
-
-    async def _server_info(self, deadline: Deadline, attempts: Attempts) -> ServerInfo:
-        request = server_pb2.GetServerInfoRequest()
-        answer = await self._transport.unary(
-            lambda: self._transport.server.GetServerInfo, request, deadline=deadline, attempts=attempts
-        )
-        return ServerInfo.from_message(answer)
-
-    def _lookup_timeout(self, timeout: float | None | NotGiven) -> float | None:
-        chosen = self._timeout if isinstance(timeout, NotGiven) else timeout
-        return _LOOKUP_TIMEOUT_SECONDS if chosen is None else chosen
-
-
-class AsyncModels:
-    """The server's catalogue, as `client.models`."""
-
-    def __init__(self, client: AsyncClient) -> None:
-        self._client = client
-
-    async def list(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> list[Model]:
-        """Every model this caller may use, in catalogue order."""
-        answer = await self._call("ListModels", models_pb2.ListModelsRequest(), timeout)
-        return [Model.from_message(model) for model in answer.models]
-
-    async def get(self, model: str, *, timeout: float | None | NotGiven = NOT_GIVEN) -> Model:
-        """One model, by name or alias. NotFoundError lists the names."""
-        return Model.from_message(
-            await self._call("GetModel", models_pb2.GetModelRequest(model=model), timeout)
-        )
-
-    async def _call(self, method: str, request: Any, timeout: float | None | NotGiven) -> Any:
-        client = self._client
-        deadline = Deadline(client._lookup_timeout(timeout))
-        return await client._transport.unary(
-            lambda: getattr(client._transport.models, method),
-            request,
-            deadline=deadline,
-            attempts=Attempts(client._retries, deadline),
-        )

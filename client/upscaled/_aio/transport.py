@@ -16,7 +16,14 @@ from upscaled._errors import CallCancelledError, ClientClosedError, UpscaledErro
 from upscaled._retry import Attempts, Deadline
 from upscaled._statuses import from_rpc_error
 from upscaled._types import TLSLike
-from upscaled.v1 import models_pb2_grpc, server_pb2_grpc, upscaler_pb2_grpc
+from upscaled.v1 import (
+    account_pb2_grpc,
+    blobs_pb2_grpc,
+    jobs_pb2_grpc,
+    models_pb2_grpc,
+    server_pb2_grpc,
+    upscaler_pb2_grpc,
+)
 
 
 class Transport:
@@ -44,6 +51,18 @@ class Transport:
     @property
     def server(self) -> server_pb2_grpc.ServerAsyncStub:
         return server_pb2_grpc.ServerStub(self._open())
+
+    @property
+    def jobs(self) -> jobs_pb2_grpc.JobsAsyncStub:
+        return jobs_pb2_grpc.JobsStub(self._open())
+
+    @property
+    def blobs(self) -> blobs_pb2_grpc.BlobsAsyncStub:
+        return blobs_pb2_grpc.BlobsStub(self._open())
+
+    @property
+    def account(self) -> account_pb2_grpc.AccountAsyncStub:
+        return account_pb2_grpc.AccountStub(self._open())
 
     def _open(self) -> grpc.aio.Channel:
         if self._closed:

@@ -16,7 +16,7 @@ from upscaled._errors import BrokenStreamError, LimitExceededError, UpscaledErro
 from upscaled._info import Limits
 from upscaled._results import Event, Plan, Progress, Result
 from upscaled._retry import Attempts, Deadline
-from upscaled._sources import Upload
+from upscaled._uploads import Upload
 from upscaled.v1 import options_pb2, result_pb2, upscaler_pb2
 
 OnProgress = Callable[[Plan | Progress], None]

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from upscaled._errors import UpscaledError
 from upscaled._version import __version__
-from upscaled.cli import extensions, models, upscale
+from upscaled.cli import extensions, jobs, models, upscale, usage, webhooks
 
 
 class _Root(TyperGroup):
@@ -45,6 +45,9 @@ def build_app() -> typer.Typer:
     app.command("upscale")(upscale.upscale)
     models_app.command("list")(models.list_models)
     app.add_typer(models_app, name="models")
+    app.add_typer(jobs.build(), name="jobs")
+    app.command("usage")(usage.usage)
+    app.add_typer(webhooks.build(), name="webhooks")
     extensions.register_all(app, models_app)
     return app
 

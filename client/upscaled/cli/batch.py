@@ -29,8 +29,8 @@ from upscaled.cli.preview import upscale_with_preview
 from upscaled.cli.report import error_summary, size_text, summary
 from upscaled.cli.targets import Target
 
-# What would end every other image of the same command in the same way.
-_HOPELESS = (ConnectError, AuthenticationError, PermissionDeniedError, QuotaExceededError, CallCancelledError)
+# What would end everything else of the same command in the same way.
+HOPELESS = (ConnectError, AuthenticationError, PermissionDeniedError, QuotaExceededError, CallCancelledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Batch:
             self._do(target)
         except (UpscaledError, OSError) as error:
             self._report_failure(target, error)
-            if isinstance(error, _HOPELESS):
+            if isinstance(error, HOPELESS):
                 raise
             return False
         finally:
@@ -169,7 +169,7 @@ class Batch:
     def _report_failure(self, target: Target, error: UpscaledError | OSError) -> None:
         if self._wishes.as_json:
             self._print_json(target, {"error": error_summary(error)})
-        elif not isinstance(error, _HOPELESS):
+        elif not isinstance(error, HOPELESS):
             self._display.say(f"{target.source}: {error}")
 
     def _print_json(self, target: Target, more: dict[str, Any]) -> None:

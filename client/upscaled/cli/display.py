@@ -29,7 +29,7 @@ _STAGES: Final = {
 class Display(Protocol):
     """Shows one image at a time. Used as a context manager."""
 
-    def begin(self, name: str) -> None: ...
+    def begin(self, name: str, doing: str = "sending") -> None: ...
 
     def plan(self, plan: Plan) -> None: ...
 
@@ -84,9 +84,10 @@ def _rows(event: ProgressEvent) -> str:
 
 
 def _left(event: ProgressEvent) -> str:
+    left = f"{duration(event.remaining_seconds)} left" if event.remaining_seconds is not None else ""
     if event.stage == "queue" and event.queue_position:
-        return f"{event.queue_position} ahead"
-    return f"{duration(event.remaining_seconds)} left" if event.remaining_seconds is not None else ""
+        return ", ".join(part for part in (f"{event.queue_position} ahead", left) if part)
+    return left
 
 
 class _Live:
@@ -113,9 +114,9 @@ class _Live:
     ) -> None:
         self._bar.stop()
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, doing: str = "sending") -> None:
         self._name = name
-        self._task = self._bar.add_task(f"{name} sending", total=1.0, detail="")
+        self._task = self._bar.add_task(f"{name} {doing}", total=1.0, detail="")
 
     def plan(self, plan: Plan) -> None:
         self._rate.plan(plan)
@@ -163,7 +164,7 @@ class _Plain:
     ) -> None:
         return
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, doing: str = "sending") -> None:  # noqa: ARG002 - told by what follows
         self._name = name
         self._said = time.monotonic()
 

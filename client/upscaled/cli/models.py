@@ -6,48 +6,40 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from upscaled import Model
-from upscaled.cli.connect import ApiKeyOption, CaOption, ServerOption, TlsOption, connect
+from upscaled.cli.connect import Connection
+from upscaled.cli.groups import grouped
+from upscaled.cli.tables import print_table
+
+_HEADINGS = ("model", "scale", "weights", "s per megapixel", "licence", "good for")
 
 
+@grouped
 def list_models(
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    connection: Connection,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
     """List the networks a server can run, with their speed there."""
-    with connect(server, api_key, tls=tls, ca=ca, say=lambda text: typer.echo(text, err=True)) as client:
+    with connection.client_of_any_server(lambda text: typer.echo(text, err=True)) as client:
         found = client.models.list()
     if as_json:
         for model in found:
             typer.echo(json.dumps(_as_dict(model)))
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no width; never cut what a script reads
-    console.print(_table(found))
+    print_table(_HEADINGS, map(_row, found), right=["s per megapixel"])
 
 
-def _table(models: list[Model]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "scale", "weights", "s per megapixel", "licence", "good for"):
-        table.add_column(heading, justify="right" if heading.startswith("s ") else "left")
-    for model in models:
-        speed = f"{model.seconds_per_megapixel:.3g}" if model.seconds_per_megapixel else "?"
-        table.add_row(
-            model.name + (" (default)" if model.is_default else ""),
-            f"x{model.scale}",
-            _weights(model),
-            speed + ("" if model.speed_measured or speed == "?" else " (published)"),
-            model.license,
-            model.description,
-        )
-    return table
+def _row(model: Model) -> list[str]:
+    speed = f"{model.seconds_per_megapixel:.3g}" if model.seconds_per_megapixel else "?"
+    return [
+        model.name + (" (default)" if model.is_default else ""),
+        f"x{model.scale}",
+        _weights(model),
+        speed + ("" if model.speed_measured or speed == "?" else " (published)"),
+        model.license,
+        model.description,
+    ]
 
 
 def _weights(model: Model) -> str:

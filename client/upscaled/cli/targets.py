@@ -84,9 +84,7 @@ def find_targets(inputs: list[Path], output: str | None, tag: str, suffix: str) 
     for path in inputs:
         if path.is_dir():
             goal = folder or path.resolve().with_name(path.resolve().name + tag)
-            images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not images:
-                raise UsageError(f"{path}: no images in this folder")
+            images = images_in(path)
             targets += [Target(image, goal / (image.stem + suffix), listed=True) for image in images]
         elif not path.exists():
             raise UsageError(f"{path}: no such file or folder")
@@ -97,6 +95,14 @@ def find_targets(inputs: list[Path], output: str | None, tag: str, suffix: str) 
             targets.append(Target(path, folder / name if folder else path.with_name(name), listed=False))
     _refuse_clashes(targets)
     return targets
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Its images, not those further down, in order. UsageError where there are none."""
+    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not images:
+        raise UsageError(f"{folder}: no images in this folder")
+    return images
 
 
 def _refuse_clashes(targets: list[Target]) -> None:

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from upscaled import InvalidOptionError, Model, Options
-from upscaled import _enums as enums
+from upscaled import Model
 from upscaled.cli import compare
 from upscaled.cli.batch import Batch, Wishes
-from upscaled.cli.connect import ApiKeyOption, CaOption, ServerOption, TlsOption, connect
+from upscaled.cli.connect import Connection
 from upscaled.cli.display import open_display
 from upscaled.cli.extras import install_hint, missing
+from upscaled.cli.groups import grouped
+from upscaled.cli.image_options import ImageOptions
 from upscaled.cli.preview import SUFFIXES as PREVIEW_SUFFIXES
 from upscaled.cli.targets import SUFFIX_OF_FORMAT, UsageError, find_targets, format_of, size_tag
 
 
-def _named(table: enums.NameTable) -> Callable[[str | None], str | None]:
-    def check(value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            return table.name(table.number("", value))
-        except InvalidOptionError:
-            raise typer.BadParameter(f"one of {', '.join(table.names)} is expected; got {value!r}") from None
-
-    return check
-
-
+@grouped
 def upscale(
     inputs: Annotated[
         list[Path],
@@ -48,42 +37,8 @@ def upscale(
             "photos_x4/ beside the folder photos.",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Network, see `upscaled models list`. Default: the server's."),
-    ] = None,
-    scale: Annotated[
-        float | None, typer.Option("--scale", "-s", help="Factor per side. Default: the network's own.")
-    ] = None,
-    width: Annotated[int | None, typer.Option("--width", help="Width of the result in pixels.")] = None,
-    height: Annotated[int | None, typer.Option("--height", help="Height of the result in pixels.")] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            "--fit",
-            callback=_named(enums.FIT),
-            help="With width and height of another ratio: contain (default), cover or stretch.",
-        ),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            "-f",
-            callback=_named(enums.FORMAT),
-            help="png, jpeg, webp, tiff or avif. Default: by the suffix of OUT, else png.",
-        ),
-    ] = None,
-    quality: Annotated[
-        int | None, typer.Option("--quality", "-q", help="Of lossy formats, 1 to 100. Default: 90.")
-    ] = None,
-    keep_colors: Annotated[
-        bool,
-        typer.Option(
-            "--keep-colors/--network-colors",
-            help="Whether mean colours, which networks shift, are corrected to those of the image.",
-        ),
-    ] = False,
+    *,
+    image: ImageOptions,
     preview: Annotated[
         Path | None,
         typer.Option(
@@ -104,10 +59,7 @@ def upscale(
     overwrite: Annotated[
         bool, typer.Option("--overwrite/--no-overwrite", help="Whether existing files are replaced.")
     ] = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
+    connection: Connection,
     timeout: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="Bound for each image.")
     ] = None,
@@ -120,23 +72,19 @@ def upscale(
     Existing files are never replaced without --overwrite: a named image is then an error, an image of a
     folder is skipped, so that a second run goes on where the first one stopped.
     """
-    if scale is not None and (width is not None or height is not None):
-        raise typer.BadParameter("--scale and --width/--height exclude each other")
     try:
-        format_ = format_of(output, format_)
+        image.check()
+        format_ = format_of(output, image.format_)
         _check_inputs(inputs)
         _check_preview(preview)
         _check_compare(compare_with, format_)
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error
-    options: Options = {"model": model, "scale": scale, "width": width, "height": height, "quality": quality}
-    options["keep_colors"] = keep_colors or None
-    options["fit"] = fit  # type: ignore[typeddict-item]  # checked by the option's callback
-    options["format"] = format_  # type: ignore[typeddict-item]
+    options = image.options(format_)
     with open_display() as display:
-        with connect(server, api_key, tls=tls, ca=ca, say=display.say) as client:
+        with connection.client_of_any_server(display.say) as client:
             models = client.models.list()
-            tag = size_tag(scale, width, height, _own_scale(model, models))
+            tag = size_tag(image.scale, image.width, image.height, _own_scale(image.model, models))
             try:
                 targets = find_targets(inputs, output, tag, SUFFIX_OF_FORMAT[format_ or "png"])
                 if compare_with is not None:

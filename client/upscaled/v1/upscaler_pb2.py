@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from upscaled.v1 import options_pb2 as upscaled_dot_v1_dot_options__pb2
 from upscaled.v1 import result_pb2 as upscaled_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aupscaled/v1/upscaler.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19upscaled/v1/options.proto\x1a\x18upscaled/v1/result.proto\"\x94\x01\n\x0eUpscaleRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"[\n\x14UpscaleStreamRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.upscaled.v1.UpscaleStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xa0\x01\n\x0cUpscaleStart\x12,\n\x07options\x18\x01 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12#\n\x06source\x18\x05 \x01(\x0b\x32\x13.upscaled.v1.Source\"\x99\x01\n\x13UpscaleTilesRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x32\xa6\x02\n\x08Upscaler\x12Z\n\x07Upscale\x12\x1b.upscaled.v1.UpscaleRequest\x1a\x1a.upscaled.v1.UpscaleResult\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/upscale:\x01*\x12Q\n\rUpscaleStream\x12!.upscaled.v1.UpscaleStreamRequest\x1a\x19.upscaled.v1.UpscaleEvent(\x01\x30\x01\x12k\n\x0cUpscaleTiles\x12 .upscaled.v1.UpscaleTilesRequest\x1a\x19.upscaled.v1.UpscaleEvent\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/upscale:tiles:\x01*0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aupscaled/v1/upscaler.proto\x12\x0bupscaled.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/httpbody.proto\x1a\x19upscaled/v1/options.proto\x1a\x18upscaled/v1/result.proto\"\x94\x01\n\x0eUpscaleRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"[\n\x14UpscaleStreamRequest\x12*\n\x05start\x18\x01 \x01(\x0b\x32\x19.upscaled.v1.UpscaleStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\xa0\x01\n\x0cUpscaleStart\x12,\n\x07options\x18\x01 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12#\n\x06source\x18\x05 \x01(\x0b\x32\x13.upscaled.v1.Source\"\x99\x01\n\x13UpscaleTilesRequest\x12)\n\x06source\x18\x01 \x01(\x0b\x32\x13.upscaled.v1.SourceB\x04\xe2\x41\x01\x02\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"}\n\x12UpscaleFileRequest\x12%\n\x07\x63ontent\x18\x01 \x01(\x0b\x32\x14.google.api.HttpBody\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.upscaled.v1.UpscaleOptions\x12\x12\n\nrequest_id\x18\x03 \x01(\t2\x93\x03\n\x08Upscaler\x12Z\n\x07Upscale\x12\x1b.upscaled.v1.UpscaleRequest\x1a\x1a.upscaled.v1.UpscaleResult\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/upscale:\x01*\x12Q\n\rUpscaleStream\x12!.upscaled.v1.UpscaleStreamRequest\x1a\x19.upscaled.v1.UpscaleEvent(\x01\x30\x01\x12k\n\x0cUpscaleTiles\x12 .upscaled.v1.UpscaleTilesRequest\x1a\x19.upscaled.v1.UpscaleEvent\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/upscale:tiles:\x01*0\x01\x12k\n\x0bUpscaleFile\x12\x1f.upscaled.v1.UpscaleFileRequest\x1a\x14.google.api.HttpBody\"!\x82\xd3\xe4\x93\x02\x1b\"\x10/v1/upscale:file:\x07\x63ontent(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +44,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSCALER'].methods_by_name['Upscale']._serialized_options = b'\202\323\344\223\002\020\"\013/v1/upscale:\001*'
   _globals['_UPSCALER'].methods_by_name['UpscaleTiles']._loaded_options = None
   _globals['_UPSCALER'].methods_by_name['UpscaleTiles']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/upscale:tiles:\001*'
-  _globals['_UPSCALEREQUEST']._serialized_start=160
-  _globals['_UPSCALEREQUEST']._serialized_end=308
-  _globals['_UPSCALESTREAMREQUEST']._serialized_start=310
-  _globals['_UPSCALESTREAMREQUEST']._serialized_end=401
-  _globals['_UPSCALESTART']._serialized_start=404
-  _globals['_UPSCALESTART']._serialized_end=564
-  _globals['_UPSCALETILESREQUEST']._serialized_start=567
-  _globals['_UPSCALETILESREQUEST']._serialized_end=720
-  _globals['_UPSCALER']._serialized_start=723
-  _globals['_UPSCALER']._serialized_end=1017
+  _globals['_UPSCALER'].methods_by_name['UpscaleFile']._loaded_options = None
+  _globals['_UPSCALER'].methods_by_name['UpscaleFile']._serialized_options = b'\202\323\344\223\002\033\"\020/v1/upscale:file:\007content'
+  _globals['_UPSCALEREQUEST']._serialized_start=187
+  _globals['_UPSCALEREQUEST']._serialized_end=335
+  _globals['_UPSCALESTREAMREQUEST']._serialized_start=337
+  _globals['_UPSCALESTREAMREQUEST']._serialized_end=428
+  _globals['_UPSCALESTART']._serialized_start=431
+  _globals['_UPSCALESTART']._serialized_end=591
+  _globals['_UPSCALETILESREQUEST']._serialized_start=594
+  _globals['_UPSCALETILESREQUEST']._serialized_end=747
+  _globals['_UPSCALEFILEREQUEST']._serialized_start=749
+  _globals['_UPSCALEFILEREQUEST']._serialized_end=874
+  _globals['_UPSCALER']._serialized_start=877
+  _globals['_UPSCALER']._serialized_end=1280
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 The main job: an image in, the enlarged image out, while the caller waits."""
 
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from upscaled.v1 import options_pb2 as _options_pb2
@@ -175,3 +176,39 @@ class UpscaleTilesRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpscaleTilesRequest: _TypeAlias = UpscaleTilesRequest  # noqa: Y015
+
+@_typing.final
+class UpscaleFileRequest(_message.Message):
+    """One message of the caller's side of `Upscaler.UpscaleFile`. Options and `request_id` count in the
+    first one only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this request in answers and logs, see `UpscaleRequest.request_id`."""
+    @_builtins.property
+    def content(self) -> _httpbody_pb2.HttpBody:
+        """The next bytes of the encoded image, in order; `content_type` is ignored, the content decides."""
+
+    @_builtins.property
+    def options(self) -> _options_pb2.UpscaleOptions:
+        """What is to be made of the image. Without tiles, and delivered in the answer."""
+
+    def __init__(
+        self,
+        *,
+        content: _httpbody_pb2.HttpBody | None = ...,
+        options: _options_pb2.UpscaleOptions | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "options", b"options", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpscaleFileRequest: _TypeAlias = UpscaleFileRequest  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from upscaled.v1 import result_pb2 as upscaled_dot_v1_dot_result__pb2
 from upscaled.v1 import upscaler_pb2 as upscaled_dot_v1_dot_upscaler__pb2
 
@@ -70,6 +71,11 @@ class UpscalerStub:
                 '/upscaled.v1.Upscaler/UpscaleTiles',
                 request_serializer=upscaled_dot_v1_dot_upscaler__pb2.UpscaleTilesRequest.SerializeToString,
                 response_deserializer=upscaled_dot_v1_dot_result__pb2.UpscaleEvent.FromString,
+                _registered_method=True)
+        self.UpscaleFile = channel.stream_stream(
+                '/upscaled.v1.Upscaler/UpscaleFile',
+                request_serializer=upscaled_dot_v1_dot_upscaler__pb2.UpscaleFileRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -142,6 +148,24 @@ class UpscalerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpscaleFile(self, request_iterator, context):
+        """Enlarges one image and answers with the file itself; the form for curl and shells, which send and
+        receive files: over HTTP the body is the image, options stand in the query
+        (`?options.model=real-esrgan-x4-v3&options.scale=2`), and the answer's body is the file.
+
+        Begins: as UpscaleStream. The file is sent when it is whole, so that an error is an error and not
+        a file that ends too soon.
+
+        Initial metadata, before the first byte: `x-upscaled-size-bytes`, `x-upscaled-sha256`
+        (hexadecimal), `content-disposition`.
+
+        Limits: `Limits.max_input_bytes` in; `Limits.max_inline_bytes` out, above it RESOURCE_EXHAUSTED
+        with reason `INLINE_TOO_LARGE`: use UpscaleStream, or `delivery: DELIVERY_URL` with Upscale.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UpscalerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +183,11 @@ def add_UpscalerServicer_to_server(servicer, server):
                     servicer.UpscaleTiles,
                     request_deserializer=upscaled_dot_v1_dot_upscaler__pb2.UpscaleTilesRequest.FromString,
                     response_serializer=upscaled_dot_v1_dot_result__pb2.UpscaleEvent.SerializeToString,
+            ),
+            'UpscaleFile': grpc.stream_stream_rpc_method_handler(
+                    servicer.UpscaleFile,
+                    request_deserializer=upscaled_dot_v1_dot_upscaler__pb2.UpscaleFileRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +292,33 @@ class Upscaler:
             '/upscaled.v1.Upscaler/UpscaleTiles',
             upscaled_dot_v1_dot_upscaler__pb2.UpscaleTilesRequest.SerializeToString,
             upscaled_dot_v1_dot_result__pb2.UpscaleEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpscaleFile(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/upscaled.v1.Upscaler/UpscaleFile',
+            upscaled_dot_v1_dot_upscaler__pb2.UpscaleFileRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 The main job: an image in, the enlarged image out, while the caller waits."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from upscaled.v1 import result_pb2 as _result_pb2
 from upscaled.v1 import upscaler_pb2 as _upscaler_pb2
@@ -88,6 +89,20 @@ class UpscalerStub:
     browsers and JSON, which cannot stream requests. Request limits as Upscale; promises and events
     as UpscaleStream.
     """
+    UpscaleFile: _grpc.StreamStreamMultiCallable[_upscaler_pb2.UpscaleFileRequest, _httpbody_pb2.HttpBody]
+    """Enlarges one image and answers with the file itself; the form for curl and shells, which send and
+    receive files: over HTTP the body is the image, options stand in the query
+    (`?options.model=real-esrgan-x4-v3&options.scale=2`), and the answer's body is the file.
+
+    Begins: as UpscaleStream. The file is sent when it is whole, so that an error is an error and not
+    a file that ends too soon.
+
+    Initial metadata, before the first byte: `x-upscaled-size-bytes`, `x-upscaled-sha256`
+    (hexadecimal), `content-disposition`.
+
+    Limits: `Limits.max_input_bytes` in; `Limits.max_inline_bytes` out, above it RESOURCE_EXHAUSTED
+    with reason `INLINE_TOO_LARGE`: use UpscaleStream, or `delivery: DELIVERY_URL` with Upscale.
+    """
 
 @_typing.type_check_only
 class UpscalerAsyncStub(UpscalerStub):
@@ -147,6 +162,20 @@ class UpscalerAsyncStub(UpscalerStub):
     """Enlarges one image and answers with events while it is made; the form of UpscaleStream for
     browsers and JSON, which cannot stream requests. Request limits as Upscale; promises and events
     as UpscaleStream.
+    """
+    UpscaleFile: _aio.StreamStreamMultiCallable[_upscaler_pb2.UpscaleFileRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """Enlarges one image and answers with the file itself; the form for curl and shells, which send and
+    receive files: over HTTP the body is the image, options stand in the query
+    (`?options.model=real-esrgan-x4-v3&options.scale=2`), and the answer's body is the file.
+
+    Begins: as UpscaleStream. The file is sent when it is whole, so that an error is an error and not
+    a file that ends too soon.
+
+    Initial metadata, before the first byte: `x-upscaled-size-bytes`, `x-upscaled-sha256`
+    (hexadecimal), `content-disposition`.
+
+    Limits: `Limits.max_input_bytes` in; `Limits.max_inline_bytes` out, above it RESOURCE_EXHAUSTED
+    with reason `INLINE_TOO_LARGE`: use UpscaleStream, or `delivery: DELIVERY_URL` with Upscale.
     """
 
 class UpscalerServicer(metaclass=_abc_1.ABCMeta):
@@ -222,6 +251,26 @@ class UpscalerServicer(metaclass=_abc_1.ABCMeta):
         """Enlarges one image and answers with events while it is made; the form of UpscaleStream for
         browsers and JSON, which cannot stream requests. Request limits as Upscale; promises and events
         as UpscaleStream.
+        """
+
+    @_abc_1.abstractmethod
+    def UpscaleFile(
+        self,
+        request_iterator: _MaybeAsyncIterator[_upscaler_pb2.UpscaleFileRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """Enlarges one image and answers with the file itself; the form for curl and shells, which send and
+        receive files: over HTTP the body is the image, options stand in the query
+        (`?options.model=real-esrgan-x4-v3&options.scale=2`), and the answer's body is the file.
+
+        Begins: as UpscaleStream. The file is sent when it is whole, so that an error is an error and not
+        a file that ends too soon.
+
+        Initial metadata, before the first byte: `x-upscaled-size-bytes`, `x-upscaled-sha256`
+        (hexadecimal), `content-disposition`.
+
+        Limits: `Limits.max_input_bytes` in; `Limits.max_inline_bytes` out, above it RESOURCE_EXHAUSTED
+        with reason `INLINE_TOO_LARGE`: use UpscaleStream, or `delivery: DELIVERY_URL` with Upscale.
         """
 
 def add_UpscalerServicer_to_server(servicer: UpscalerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

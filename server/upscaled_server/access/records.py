@@ -7,13 +7,14 @@ keys/CALLER/MILLISECONDS-ID      so that a caller's keys lie in the order in whi
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.access.keys import Key
 from upscaled_server.errors import ProcessingFailed
-from upscaled_server.state.store import Entry
+from upscaled_server.state.store import MAX_RANGE, Entry, Store
 
 CALLERS = "callers"
 KEYS = "keys"
@@ -57,6 +58,17 @@ def key_value(key: Key) -> bytes:
     values = asdict(key) | {"digest": key.digest.hex()}
     del values["mounted"]
     return _encode(values)
+
+
+async def read_all(store: Store, prefix: str) -> AsyncIterator[Entry]:
+    """Every entry under `prefix/`, in order, page by page."""
+    last = ""
+    while page := await store.range(prefix, after=last):
+        for entry in page:
+            yield entry
+        last = page[-1].key
+        if len(page) < MAX_RANGE:
+            return
 
 
 def read_caller(entry: Entry) -> CallerRecord:

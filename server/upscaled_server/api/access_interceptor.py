@@ -21,7 +21,7 @@ from upscaled_server.access.access import OPERATOR, Access, Identity
 from upscaled_server.api import caller
 from upscaled_server.api.drain import drain
 from upscaled_server.api.statuses import to_status
-from upscaled_server.errors import DeadlinePassed, DomainError, InvalidInput, Unauthenticated
+from upscaled_server.errors import DeadlinePassed, DomainError, InvalidInput, Overloaded, Unauthenticated
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -33,6 +33,11 @@ _OPEN = "/grpc.health."
 _ADMIN = "/upscaled.v1.Admin/"
 # Calls that make images; the others are short.
 _WORK = "/upscaled.v1.Upscaler/"
+# Their messages may carry a signature in place of a key, which the handler verifies before anything else.
+_SIGNABLE = ("/upscaled.v1.Blobs/DownloadOutput",)
+# A message has to be received before it is known that it has no signature: few at a time, and not for long.
+_MAX_UNKNOWN = 16
+_UNKNOWN_SECONDS = 5.0
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
@@ -42,6 +47,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         """`max_message_seconds`: how long the message of a unary request may take to arrive."""
         self._access = access
         self._max_message_seconds = max_message_seconds
+        self._unknown = 0
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -52,6 +58,12 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             return handler
         who = self._identify(handler_call_details)
         if not method.startswith("/grpc."):
+            if (
+                method in _SIGNABLE
+                and isinstance(who, Unauthenticated)
+                and not _presented(handler_call_details)
+            ):
+                return self._signed(handler, who)
             return self._guarded(handler, method, who)
         return handler if isinstance(who, Identity) else self._refusing(who)
 
@@ -84,7 +96,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                     if not whole:
                         await drain(requests)
                     raise
-                request = await self._one(requests) if whole else requests
+                request = await self._one(requests, self._max_message_seconds) if whole else requests
                 return await behaviour(request, context)
 
         guarded: Handler = build(
@@ -94,9 +106,40 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         )
         return guarded
 
-    async def _one(self, requests: AsyncIterator[Any]) -> Any:
+    def _signed(self, handler: Handler, who: Unauthenticated) -> Handler:
+        """The handler, for a call without a key whose message may have a signature."""
+        behaviour: Any = handler.unary_stream
+
+        async def call(requests: AsyncIterator[Any], context: Context) -> Any:
+            try:
+                request = await self._unknown_one(requests)
+                if not getattr(request, "signature", ""):
+                    raise who
+                return await behaviour(request, context)
+            except Unauthenticated:
+                await self._access.hold_back(_address(context.peer()))
+                raise
+
+        signed: Handler = grpc.stream_stream_rpc_method_handler(
+            call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return signed
+
+    async def _unknown_one(self, requests: AsyncIterator[Any]) -> Any:
+        if self._unknown >= _MAX_UNKNOWN:
+            raise Overloaded(
+                "too many calls without a key at once", retry_after_seconds=1.0, limit=_MAX_UNKNOWN
+            )
+        self._unknown += 1
+        try:
+            return await self._one(requests, _UNKNOWN_SECONDS)
+        finally:
+            self._unknown -= 1
+
+    async def _one(self, requests: AsyncIterator[Any], seconds: float) -> Any:
         """The message of a unary request. Raises `InvalidInput` where none came, `DeadlinePassed`."""
-        seconds = self._max_message_seconds
         try:
             async with asyncio.timeout(seconds) as waiting:
                 async for request in requests:
@@ -139,6 +182,10 @@ class OperatorInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         caller.identity.set(OPERATOR)
         return await continuation(handler_call_details)
+
+
+def _presented(details: grpc.HandlerCallDetails) -> bool:
+    return any(name == "authorization" for name, _ in details.invocation_metadata or ())
 
 
 def _authorization(details: grpc.HandlerCallDetails) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -37,13 +38,17 @@ _LONGEST_LIFETIME = 100 * 366 * 24 * 3600.0
 
 
 class AdminServicer(admin_pb2_grpc.AdminServicer):
-    """`pool` is None where nothing is computed: callers and keys are administered without a server."""
+    """`pool` is None where nothing is computed: callers and keys are administered without a server.
+
+    `delete_all_of` deletes what a caller has stored, by its name.
+    """
 
     def __init__(self, directory: Directory, gates: Gates, catalogue: Catalogue, pool: Pool | None) -> None:
         self._directory = directory
         self._gates = gates
         self._catalogue = catalogue
         self._pool = pool
+        self.delete_all_of: Callable[[str], Awaitable[None]] = _has_stored_nothing
 
     async def CreateCaller(
         self, message: admin_pb2.CreateCallerRequest, context: Context
@@ -76,7 +81,11 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
 
     async def DeleteCaller(self, message: admin_pb2.DeleteCallerRequest, context: Context) -> Empty:
         name = _required("caller", message.caller)
+        if not self._directory.caller(name).mounted:
+            # Before it, so that who is interrupted can do it again; and after it, for what came meanwhile.
+            await self.delete_all_of(name)
         await self._directory.delete_caller(name)
+        await self.delete_all_of(name)
         self._gates.forget(name)
         _note("DeleteCaller", caller=name)
         return Empty()
@@ -152,6 +161,10 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         if self._pool is None:
             raise FailedPrecondition("no server runs here; start one with `upscaled serve`")
         return self._pool
+
+
+async def _has_stored_nothing(_caller: str) -> None:
+    pass
 
 
 def _required(field: str, value: str) -> str:

@@ -68,7 +68,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             self._idle.clear()
             try:
                 return await behaviour(well_formed(request), context)
-            except Exception as error:
+            except Exception as error:  # what is not known is logged, and told as INTERNAL
                 await _end(error, context, method)
             finally:
                 self._running -= 1

@@ -12,6 +12,7 @@ from upscaled_server.access.access import Access
 from upscaled_server.access.caller import Caller
 from upscaled_server.api import caller
 from upscaled_server.engine.catalogue import DEFAULT_MODEL
+from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pool.pool import Pool
 
@@ -28,7 +29,7 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
         version: str,
         input_formats: Sequence[str],
         output_formats: Sequence[str],
-        unimplemented: Sequence[str],
+        keeping: KeepingSettings,
     ) -> None:
         self._pool = pool
         self._limits = limits
@@ -36,7 +37,7 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
         self._version = version
         self._input_formats = input_formats
         self._output_formats = output_formats
-        self._unimplemented = unimplemented
+        self._keeping = keeping
 
     async def GetServerInfo(
         self, message: server_pb2.GetServerInfoRequest, context: Context
@@ -60,12 +61,13 @@ class ServerServicer(server_pb2_grpc.ServerServicer):
             backends=self._pool.backends,
             default_model=DEFAULT_MODEL,
             authentication_required=self._access.needs_key,
-            unimplemented=self._unimplemented,
         )
 
     def _limits_of(self, caller: Caller) -> server_pb2.Limits:
         answer = _limits(self._limits)
         answer.max_input_pixels = caller.pixels_within(answer.max_input_pixels)
+        answer.default_retention.FromMilliseconds(round(self._keeping.default_retention_seconds * 1000))
+        answer.max_retention.FromMilliseconds(round(self._keeping.max_retention_seconds * 1000))
         answer.max_concurrent = self._access.gates.limit_of(caller)
         return answer
 

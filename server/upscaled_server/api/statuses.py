@@ -18,6 +18,7 @@ DOMAIN = "upscaled.v1"
 
 STATUS_OF: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
@@ -26,9 +27,11 @@ STATUS_OF: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.Conflict: grpc.StatusCode.ABORTED,
     errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QuotaExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
+    errors.DataLoss: grpc.StatusCode.DATA_LOSS,
     errors.NotImplementedHere: grpc.StatusCode.UNIMPLEMENTED,
     errors.ProcessingFailed: grpc.StatusCode.INTERNAL,
 }
@@ -44,6 +47,12 @@ def code_of(error: errors.DomainError) -> grpc.StatusCode:
 
 def to_status(error: errors.DomainError, *, request_id: str = "") -> grpc.Status:
     """The complete gRPC status of an error, with its details."""
+    converted: grpc.Status = rpc_status.to_status(to_message(error, request_id=request_id))
+    return converted
+
+
+def to_message(error: errors.DomainError, *, request_id: str = "") -> status_pb2.Status:
+    """The same as a message, for what is kept."""
     metadata = {name: str(value) for name, value in error.numbers.items()}
     if request_id:
         metadata["request_id"] = request_id
@@ -57,13 +66,14 @@ def to_status(error: errors.DomainError, *, request_id: str = "") -> grpc.Status
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(max(1, round(error.retry_after_seconds * 1000)))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(
+    if isinstance(error, errors.QuotaExceeded):
+        quota = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=error.message)
+        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
+    return status_pb2.Status(
         code=code_of(error).value[0],
         message=error.message,
         details=[_pack(detail) for detail in details],
     )
-    converted: grpc.Status = rpc_status.to_status(status)
-    return converted
 
 
 def _pack(message: Message) -> any_pb2.Any:

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
+from google.api import httpbody_pb2
 
 from upscaled.v1 import result_pb2, upscaler_pb2, upscaler_pb2_grpc
-from upscaled_server.api import caller, translate
+from upscaled_server.api import caller, translate, upscale_file
 from upscaled_server.api.drain import drain
-from upscaled_server.errors import CallerGone, DeadlinePassed, DomainError, InlineTooLarge, InvalidField
+from upscaled_server.api.stored_outputs import StoredOutputs
+from upscaled_server.errors import (
+    CallerGone,
+    DeadlinePassed,
+    DomainError,
+    InlineTooLarge,
+    InvalidField,
+    NotImplementedHere,
+)
 from upscaled_server.pipeline import events
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.request import Bytes, Chunks, Request
+from upscaled_server.pipeline.request import Chunks, Delivery, Request, Source
+from upscaled_server.pipeline.storing import Target, run_stored
 from upscaled_server.pipeline.upscale import Upscaling
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 StreamRequests = AsyncIterator[upscaler_pb2.UpscaleStreamRequest]
+
+Sent: TypeAlias = "result_pb2.UpscaleEvent | httpbody_pb2.HttpBody"
 
 _T = TypeVar("_T")
 
@@ -29,10 +42,14 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
     """Streams are written with `context.write` instead of yielded, so that one deadline covers work and
     writing."""
 
-    def __init__(self, upscaling: Upscaling, limits: LimitSettings, version: str) -> None:
+    def __init__(
+        self, upscaling: Upscaling, limits: LimitSettings, version: str, stored: StoredOutputs | None = None
+    ) -> None:
+        """Without `stored` every file is delivered inline."""
         self._upscaling = upscaling
         self._limits = limits
         self._version = version
+        self._stored = stored
 
     async def Upscale(
         self, message: upscaler_pb2.UpscaleRequest, context: Context
@@ -46,7 +63,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
     ) -> None:
         deadline = self._deadline(context)
         async with deadline.enforced():
-            await self._write_events(_to_request(message), deadline, context)
+            await self._write_events(replace(_to_request(message), streamed=True), deadline, context)
 
     async def UpscaleStream(  # type: ignore[override]
         self, messages: StreamRequests, context: Context
@@ -60,10 +77,32 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
             await drain(messages)
             raise
 
+    async def UpscaleFile(  # type: ignore[override]
+        self, messages: upscale_file.FileRequests, context: Context
+    ) -> None:
+        deadline = self._deadline(context)
+        try:
+            async with deadline.enforced():
+                iterator = aiter(messages)
+                first = await self._soon(anext(iterator, None), "no image came")
+                if first is None:
+                    raise InvalidField("content", "is missing", limit="an image", actual="nothing")
+                upscale_file.check_options(first)
+                result = await self._answer(
+                    _request(Chunks(upscale_file.pieces(first, iterator)), first), deadline
+                )
+                await context.send_initial_metadata(upscale_file.metadata(result))
+                for body in upscale_file.bodies(result):
+                    await self._write(body, context)
+        except DomainError:
+            await drain(messages)
+            raise
+
     async def _answer(self, request: Request, deadline: Deadline) -> result_pb2.UpscaleResult:
         data = bytearray()
         done = None
-        async with aclosing(self._upscaling.run(request, deadline)) as stream:
+        target = self._target_of(request)
+        async with aclosing(self._run(request, deadline, target)) as stream:
             async for event in stream:
                 if isinstance(event, events.Chunk):
                     self._check_inline(len(data) + len(event.data))
@@ -72,19 +111,44 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
                     done = event
         if done is None:
             raise RuntimeError("the pipeline ended without Done")
-        return translate.from_done(
+        result = translate.from_done(
             done, request_id=request.request_id, server_version=self._version, data=bytes(data)
         )
+        self._add_address(result, target)
+        return result
 
     async def _write_events(self, request: Request, deadline: Deadline, context: Context) -> None:
-        async with aclosing(self._upscaling.run(request, deadline)) as stream:
+        target = self._target_of(request)
+        async with aclosing(self._run(request, deadline, target)) as stream:
             async for event in stream:
                 message = translate.from_event(
                     event, request_id=request.request_id, server_version=self._version
                 )
+                self._add_address(message.done, target)
                 await self._write(message, context)
 
-    async def _write(self, message: result_pb2.UpscaleEvent, context: Context) -> None:
+    def _target_of(self, request: Request) -> Target | None:
+        """The stored output that the request asks for."""
+        if self._stored is not None:
+            return self._stored.target_of(request)
+        if request.options.delivery is Delivery.URL:
+            raise NotImplementedHere("UpscaleOptions.delivery = DELIVERY_URL")
+        return None
+
+    def _run(
+        self, request: Request, deadline: Deadline, target: Target | None
+    ) -> AsyncGenerator[events.Event, None]:
+        if target is None or self._stored is None:
+            return self._upscaling.run(request, deadline)
+        return run_stored(self._upscaling, self._stored.outputs, request, deadline, target)
+
+    def _add_address(self, result: result_pb2.UpscaleResult, target: Target | None) -> None:
+        if target is not None and self._stored is not None and result.outputs:
+            self._stored.add_address(result, target)
+
+    async def _write(
+        self, message: result_pb2.UpscaleEvent | httpbody_pb2.HttpBody, context: Context
+    ) -> None:
         """Give the caller one event. It may take its time, but not for ever: what it holds back is
         finished rows."""
         idle = self._limits.reader_idle_seconds
@@ -102,7 +166,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
         if size > self._limits.max_inline_bytes:
             raise InlineTooLarge(
                 "outputs.data",
-                "the encoded file is too large for one answer; use UpscaleStream",
+                "the encoded file is too large for one answer; ask for DELIVERY_URL or use UpscaleStream",
                 limit=self._limits.max_inline_bytes,
                 actual=size,
                 unit="bytes",
@@ -119,13 +183,13 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
         kind = "nothing" if first is None else _kind(first)
         if first is None or kind != "start":
             raise InvalidField("start", "must be the first message", limit="one, first", actual=kind)
-        source: Bytes | Chunks
+        source: Source
         if first.start.HasField("source"):
-            source = translate.to_bytes(first.start.source, "start.source")
+            source = translate.to_source(first.start.source, "start.source")
             await self._soon(_refuse_more(iterator), "a start that names a source must end the caller's side")
         else:
             source = Chunks(_chunks(iterator), announced_bytes=first.start.size_bytes)
-        return _request(source, first.start)
+        return replace(_request(source, first.start), streamed=True)
 
     async def _soon(self, waiting: Awaitable[_T], problem: str) -> _T:
         """What the caller owes us now; `DeadlinePassed` with this problem if it does not come."""
@@ -140,15 +204,18 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
 
 
 def _to_request(message: upscaler_pb2.UpscaleRequest | upscaler_pb2.UpscaleTilesRequest) -> Request:
-    source = translate.to_bytes(message.source)
+    source = translate.to_source(message.source)
     # The message lives as long as the call: without this, so would the encoded image.
     message.source.Clear()
     return _request(source, message)
 
 
 def _request(
-    source: Bytes | Chunks,
-    message: upscaler_pb2.UpscaleRequest | upscaler_pb2.UpscaleTilesRequest | upscaler_pb2.UpscaleStart,
+    source: Source,
+    message: upscaler_pb2.UpscaleRequest
+    | upscaler_pb2.UpscaleTilesRequest
+    | upscaler_pb2.UpscaleStart
+    | upscaler_pb2.UpscaleFileRequest,
 ) -> Request:
     request_id = translate.to_request_id(message.request_id)
     caller.request_id.set(request_id)
@@ -156,7 +223,7 @@ def _request(
         source,
         translate.to_options(message.options),
         request_id,
-        message.validate_only,
+        getattr(message, "validate_only", False),
         caller.identity.get().caller,
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upscaled_server.commands.connect import fail
+from upscaled_server.commands.messages import needing_the_extra, plain_errors
 
 if TYPE_CHECKING:
     from upscaled_server.engine.calibration import Calibration, Speed
@@ -24,22 +24,17 @@ def calibrate(
     Prints the settings that pin both; replicas that have them cut every image alike. Nothing else should be
     running meanwhile.
     """
-    try:
-        import ncnn  # noqa: F401
-        import pydantic_settings  # noqa: F401
-    except ModuleNotFoundError as error:
-        fail(f"this needs {error.name}: pip install 'upscaled[server]'")
-    from upscaled_server import app
-    from upscaled_server.engine.calibration import calibrate as measure
-    from upscaled_server.engine.catalogue import Catalogue
-    from upscaled_server.engine.device import choose_device
-    from upscaled_server.engine.engine import Engine
-    from upscaled_server.engine.weights.settings import WeightSettings
-    from upscaled_server.engine.weights.store import WeightStore
-    from upscaled_server.errors import DomainError
-    from upscaled_server.settings import Settings, SettingsError
+    with needing_the_extra("calibrating"):
+        from upscaled_server import app
+        from upscaled_server.engine.calibration import calibrate as measure
+        from upscaled_server.engine.catalogue import Catalogue
+        from upscaled_server.engine.device import choose_device
+        from upscaled_server.engine.engine import Engine
+        from upscaled_server.engine.weights.settings import WeightSettings
+        from upscaled_server.engine.weights.store import WeightStore
+        from upscaled_server.settings import Settings
 
-    try:
+    with plain_errors():
         store = WeightStore(Settings(app.SETTINGS)[WeightSettings].store_options())
         name = Catalogue().resolve(model or "").name
         engine = Engine(choose_device("cpu", "ncnn"), store)
@@ -48,10 +43,6 @@ def calibrate(
             found = measure(engine, name, seconds)
         finally:
             engine.close()
-    except SettingsError as error:
-        fail(str(error), status=2)
-    except DomainError as error:
-        fail(error.message)
     _print(name, engine.device, found)
 
 

@@ -7,23 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from upscaled_server.commands import show
-from upscaled_server.commands.connect import (
-    Admin,
-    ApiKeyOption,
-    CaOption,
-    DataDirOption,
-    ServerOption,
-    TlsOption,
-    Where,
-    fail,
-    run,
-)
+from upscaled_server.commands.connect import Admin, run
 from upscaled_server.commands.keys import CallerArgument, JsonOption
+from upscaled_server.commands.messages import fail
+from upscaled_server.commands.where import Where, administers
 
 _PRIORITIES = {"interactive": 1, "batch": 2}
 
 
+@administers
 def set_limits(
+    where: Where,
     caller: CallerArgument,
     weight: Annotated[float | None, typer.Option(help="Share of the devices, 0.01 to 1000.")] = None,
     max_priority: Annotated[str | None, typer.Option(help="interactive or batch.")] = None,
@@ -41,18 +35,13 @@ def set_limits(
     max_stored_bytes: Annotated[int | None, typer.Option(help="Bytes it may store; 0: default.")] = None,
     monthly_credits: Annotated[float | None, typer.Option(help="Credits granted per month.")] = None,
     as_json: JsonOption = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
 ) -> None:
     """Set limits of a caller, which is made if it is new. What is not named stays as it is."""
     from upscaled.v1 import admin_pb2
 
     if max_priority is not None and max_priority not in _PRIORITIES:
         fail(f"--max-priority: interactive or batch is expected; got {max_priority!r}", status=2)
-    values = {
+    values: dict[str, Any] = {
         "weight": weight,
         "max_priority": None if max_priority is None else _PRIORITIES[max_priority],
         "max_concurrent": max_concurrent,
@@ -64,61 +53,38 @@ def set_limits(
         "monthly_credits": monthly_credits,
     }
     given = {name: value for name, value in values.items() if value is not None}
-    message = admin_pb2.Caller(name=caller, **given)  # type: ignore[arg-type]
+    message = admin_pb2.Caller(name=caller, **given)
 
     async def work(remote: Admin) -> Any:
-        import grpc
-
-        try:
-            return await remote.call("CreateCaller", admin_pb2.CreateCallerRequest(caller=message))
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-                raise
+        if (made := await remote.make_caller(message)) is not None:
+            return made
         if not given:
             return await remote.call("GetCaller", admin_pb2.GetCallerRequest(caller=caller))
         request = admin_pb2.UpdateCallerRequest(caller=message)
         request.update_mask.paths.extend(given)
         return await remote.call("UpdateCaller", request)
 
-    show.callers([run(Where(server, api_key, tls, ca, data_dir), work)], as_json=as_json)
+    show.callers([run(where, work)], as_json=as_json)
 
 
-def list_callers(
-    as_json: JsonOption = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+@administers
+def list_callers(where: Where, as_json: JsonOption = False) -> None:
     """List callers and their limits."""
     from upscaled.v1 import admin_pb2
 
     async def work(remote: Admin) -> list[Any]:
-        found, token = [], ""
-        while True:
-            request = admin_pb2.ListCallersRequest(page_size=1000, page_token=token)
-            page = await remote.call("ListCallers", request)
-            found += page.callers
-            if not (token := page.next_page_token):
-                return found
+        return await remote.list_all("ListCallers", admin_pb2.ListCallersRequest(), "callers")
 
-    show.callers(run(Where(server, api_key, tls, ca, data_dir), work), as_json=as_json)
+    show.callers(run(where, work), as_json=as_json)
 
 
-def delete(
-    caller: CallerArgument,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+@administers
+def delete(where: Where, caller: CallerArgument) -> None:
     """Delete a caller with its keys; the calls that run with them end."""
     from upscaled.v1 import admin_pb2
 
     async def work(remote: Admin) -> Any:
         return await remote.call("DeleteCaller", admin_pb2.DeleteCallerRequest(caller=caller))
 
-    run(Where(server, api_key, tls, ca, data_dir), work)
+    run(where, work)
     typer.echo(f"caller {caller} and its keys are gone", err=True)

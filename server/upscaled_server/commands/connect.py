@@ -4,71 +4,33 @@ socket in its data folder."""
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from upscaled._channel import SERVER_VARIABLE, open_channel, resolve_api_key, resolve_target
+from upscaled._channel import open_channel, resolve_api_key, resolve_target
 from upscaled._statuses import from_rpc_error
 from upscaled._types import NOT_GIVEN, TLS
+from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
+from upscaled_server.commands.where import Where
+from upscaled_server.errors import DomainError, Unavailable
 
 if TYPE_CHECKING:
     import grpc.aio
 
-    from upscaled.v1 import admin_pb2_grpc
+    from upscaled.v1 import admin_pb2, admin_pb2_grpc
 
 _T = TypeVar("_T")
 
 _CALL_SECONDS = 30.0
+_PAGE = 1000
 # How long another command may hold the folder, or a server take to open its socket.
 _REACH_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
-
-ServerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        metavar="HOST:PORT",
-        help="Server to administer over the network; default: UPSCALED_SERVER, else the data folder.",
-    ),
-]
-ApiKeyOption = Annotated[
-    str | None,
-    typer.Option("--api-key", metavar="KEY", help="Admin key for --server; default: UPSCALED_API_KEY."),
-]
-TlsOption = Annotated[bool, typer.Option("--tls", help="Encrypt; the system's roots verify the server.")]
-CaOption = Annotated[
-    str | None,
-    typer.Option("--ca", metavar="FILE", help="Encrypt; the PEM file's roots verify the server."),
-]
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        help="Data folder of the server on this machine, running or not; default: UPSCALED_DATA_DIR.",
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """What the options say about the server."""
-
-    server: str | None
-    api_key: str | None
-    tls: bool
-    ca: str | None
-    data_dir: Path | None
-
-    @property
-    def over_network(self) -> bool:
-        return self.data_dir is None and bool(self.server or os.environ.get(SERVER_VARIABLE))
 
 
 class Admin:
@@ -83,6 +45,33 @@ class Admin:
     async def call(self, rpc: str, request: Any) -> Any:
         return await getattr(self._stub, rpc)(request, timeout=_CALL_SECONDS, metadata=self._metadata)
 
+    async def list_all(self, rpc: str, request: Any, field: str) -> list[Any]:
+        """What `field` of the answers holds, over all pages. The request is changed."""
+        found: list[Any] = []
+        request.page_size = _PAGE
+        while True:
+            page = await self.call(rpc, request)
+            found += getattr(page, field)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    async def make_caller(self, caller: admin_pb2.Caller) -> admin_pb2.Caller | None:
+        """None where there is one of this name."""
+        import grpc
+
+        from upscaled.v1 import admin_pb2
+
+        try:
+            made: admin_pb2.Caller = await self.call(
+                "CreateCaller", admin_pb2.CreateCallerRequest(caller=caller)
+            )
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+            return None
+        return made
+
 
 def run(where: Where, work: Callable[[Admin], Awaitable[_T]]) -> _T:
     """What `work` gives, called with the server. Failures end the command with a message."""
@@ -93,11 +82,6 @@ def run(where: Where, work: Callable[[Admin], Awaitable[_T]]) -> _T:
 
     with _messages(where):
         return asyncio.run(alone())
-
-
-def fail(message: str, *, status: int = 1) -> NoReturn:
-    typer.echo(f"upscaled: {message}", err=True)
-    raise typer.Exit(status)
 
 
 @asynccontextmanager
@@ -121,10 +105,10 @@ async def _local_channel(data_dir: Path | None, stack: AsyncExitStack) -> grpc.a
     Raises `FailedPrecondition`, `Unavailable`.
     """
     from upscaled_server.api.admin_socket import NAME
-    from upscaled_server.errors import Unavailable
     from upscaled_server.state.folder import DataFolder, FolderInUse
 
-    folder, settings = _local_settings(data_dir)
+    with plain_errors():
+        folder, settings = _local_settings(data_dir)
     target = f"unix:{folder / NAME}"
     give_up = time.monotonic() + _REACH_SECONDS
     while True:
@@ -179,19 +163,10 @@ def _messages(where: Where) -> Iterator[None]:
     import grpc.aio
 
     try:
-        yield
+        with needing_the_extra("administering a data folder"):
+            yield
     except grpc.aio.AioRpcError as error:
         target = resolve_target(where.server) if where.over_network else "the data folder's socket"
         raise from_rpc_error(error, target=target) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("upscaled"):
-            raise
-        fail(f"administering a data folder needs {error.name}: pip install 'upscaled[server]'")
-    except Exception as error:
-        from upscaled_server.errors import DomainError
-
-        if isinstance(error, DomainError):
-            fail(error.message)
-        if type(error).__name__ == "SettingsError":
-            fail(str(error), status=2)
-        raise
+    except DomainError as error:
+        fail(error.message)

@@ -8,17 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from upscaled_server.commands import show
-from upscaled_server.commands.connect import (
-    Admin,
-    ApiKeyOption,
-    CaOption,
-    DataDirOption,
-    ServerOption,
-    TlsOption,
-    Where,
-    fail,
-    run,
-)
+from upscaled_server.commands.connect import Admin, run
+from upscaled_server.commands.messages import fail
+from upscaled_server.commands.where import Where, administers
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d{1,9})([smhd])")
@@ -28,7 +20,9 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY_ID", help="As `upscaled
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 
 
+@administers
 def create(
+    where: Where,
     caller: CallerArgument,
     admin: Annotated[bool, typer.Option("--admin", help="The key may administer the server.")] = False,
     description: Annotated[str, typer.Option(help="For people, at most 100 characters.")] = "",
@@ -36,11 +30,6 @@ def create(
         str | None, typer.Option(help="How long it works, such as 90d or 12h. Default: until it is revoked.")
     ] = None,
     as_json: JsonOption = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
 ) -> None:
     """Make a key for a caller, which is made too if it is new. The key is printed, this once.
 
@@ -53,47 +42,35 @@ def create(
         request.lifetime.FromSeconds(_seconds("--lifetime", lifetime))
 
     async def work(remote: Admin) -> Any:
-        await _ensure_caller(remote, caller)
+        await remote.make_caller(admin_pb2.Caller(name=caller))
         return await remote.call("CreateKey", request)
 
-    _print_new(run(Where(server, api_key, tls, ca, data_dir), work), as_json=as_json)
+    _print_new(run(where, work), as_json=as_json)
 
 
+@administers
 def list_keys(
+    where: Where,
     caller: Annotated[str, typer.Argument(metavar="[CALLER]", help="Only keys of this caller.")] = "",
     as_json: JsonOption = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
 ) -> None:
     """List keys, without their secrets."""
     from upscaled.v1 import admin_pb2
 
     async def work(remote: Admin) -> list[Any]:
-        found, token = [], ""
-        while True:
-            request = admin_pb2.ListKeysRequest(caller=caller, page_size=1000, page_token=token)
-            page = await remote.call("ListKeys", request)
-            found += page.keys
-            if not (token := page.next_page_token):
-                return found
+        return await remote.list_all("ListKeys", admin_pb2.ListKeysRequest(caller=caller), "keys")
 
-    show.keys(run(Where(server, api_key, tls, ca, data_dir), work), as_json=as_json)
+    show.keys(run(where, work), as_json=as_json)
 
 
+@administers
 def rotate(
+    where: Where,
     key_id: KeyArgument,
     overlap: Annotated[
         str | None, typer.Option(help="How long the old key works on, such as 1h or 0s. Default: 24h.")
     ] = None,
     as_json: JsonOption = False,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
 ) -> None:
     """Make a new key with the rights of an old one, which works on for a while. The new key is printed."""
     from upscaled.v1 import admin_pb2
@@ -105,24 +82,18 @@ def rotate(
     async def work(remote: Admin) -> Any:
         return await remote.call("RotateKey", request)
 
-    _print_new(run(Where(server, api_key, tls, ca, data_dir), work), as_json=as_json)
+    _print_new(run(where, work), as_json=as_json)
 
 
-def revoke(
-    key_id: KeyArgument,
-    server: ServerOption = None,
-    api_key: ApiKeyOption = None,
-    tls: TlsOption = False,
-    ca: CaOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+@administers
+def revoke(where: Where, key_id: KeyArgument) -> None:
     """End a key at once, and the calls that run with it."""
     from upscaled.v1 import admin_pb2
 
     async def work(remote: Admin) -> Any:
         return await remote.call("RevokeKey", admin_pb2.RevokeKeyRequest(key_id=key_id))
 
-    key = run(Where(server, api_key, tls, ca, data_dir), work)
+    key = run(where, work)
     typer.echo(f"{key.id} of {key.caller} works no more", err=True)
 
 
@@ -131,18 +102,6 @@ def generate() -> None:
     from upscaled_server.access.keys import generate as new_key
 
     typer.echo(new_key())
-
-
-async def _ensure_caller(remote: Admin, name: str) -> None:
-    import grpc
-
-    from upscaled.v1 import admin_pb2
-
-    try:
-        await remote.call("CreateCaller", admin_pb2.CreateCallerRequest(caller=admin_pb2.Caller(name=name)))
-    except grpc.RpcError as error:
-        if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
-            raise
 
 
 def _print_new(answer: Any, *, as_json: bool) -> None:

@@ -151,7 +151,7 @@ class Engine:
 
         try:
             return open_planned_run(found.network, plan, out_bits, self._executor, closed, planes=planes)
-        except BaseException:
+        except BaseException:  # whatever it was, no run is open
             closed()
             raise
 

@@ -1,7 +1,7 @@
 """One image through one network, step by step: rows in, finished rows out.
 
 Whoever drives a run feeds rows until `rows_wanted` is 0, then steps; a step is one unit of device time, after
-which other work may have its turn. The way (whole, tiles; later bands) is the plan's matter and does not show
+which other work may have its turn. The way (whole, tiles or bands) is the plan's matter and does not show
 here.
 """
 

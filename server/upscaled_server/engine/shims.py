@@ -59,6 +59,7 @@ def _mend_torchvision() -> None:
     except (ImportError, RuntimeError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
+        # These two have no annotations in torch.
         library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         for schema in _SCHEMAS:
             library.define(schema)  # type: ignore[no-untyped-call]
@@ -67,5 +68,5 @@ def _mend_torchvision() -> None:
     if _GONE not in sys.modules and importlib.util.find_spec(_GONE) is None:
         module = types.ModuleType(_GONE)
         functional = importlib.import_module("torchvision.transforms.functional")
-        module.rgb_to_grayscale = functional.rgb_to_grayscale  # type: ignore[attr-defined]
+        vars(module)["rgb_to_grayscale"] = functional.rgb_to_grayscale
         sys.modules[_GONE] = module

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from upscaled_server.errors import DeadlinePassed, InvalidField, LimitExceeded, Overloaded
 
@@ -13,6 +14,8 @@ MAX_CHUNK_BYTES = 1 << 20
 
 # From the end of the idle time on, an upload must have come at least this fast on average.
 SLOWEST_BYTES_PER_SECOND = 1024
+
+_T = TypeVar("_T")
 
 
 class UploadMemory:
@@ -58,22 +61,16 @@ async def gather(
     if announced_bytes > max_bytes:
         raise _too_large(announced_bytes, max_bytes)
     data = bytearray()
-    began = time.monotonic()
+    pace = Pace(idle_seconds)
     iterator = aiter(chunks)
     try:
-        while (chunk := await _next(iterator, idle_seconds, len(data))) is not None:
-            if not 1 <= len(chunk) <= MAX_CHUNK_BYTES:
-                raise InvalidField(
-                    "chunk",
-                    "has an unusable length",
-                    limit=f"1 to {MAX_CHUNK_BYTES} bytes",
-                    actual=len(chunk),
-                )
+        while (chunk := await pace.next_of(iterator)) is not None:
+            check_chunk("chunk", chunk)
             if len(data) + len(chunk) > max_bytes:
                 raise _too_large(len(data) + len(chunk), max_bytes)
             memory.take(len(chunk))
             data += chunk
-            _check_pace(len(data), time.monotonic() - began, idle_seconds)
+            pace.count(len(chunk))
     finally:
         memory.give_back(len(data))
     if announced_bytes and len(data) != announced_bytes:
@@ -83,24 +80,43 @@ async def gather(
     return data
 
 
-async def _next(chunks: AsyncIterator[bytes], idle_seconds: float, received: int) -> bytes | None:
-    """The next chunk, or None at the end."""
-    try:
-        async with asyncio.timeout(idle_seconds) as timeout:
-            return await anext(chunks, None)
-    except TimeoutError:
-        if not timeout.expired():
-            raise
-        raise _stalled(f"no chunk for {idle_seconds:g} seconds", received) from None
+class Pace:
+    """Gives up an upload that stalls: nothing for `idle_seconds`, or from then on less than 1 kB/s."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = idle_seconds
+        self._began = time.monotonic()
+        self._received = 0
+
+    async def next_of(self, items: AsyncIterator[_T]) -> _T | None:
+        """The next item, None at the end. Raises `DeadlinePassed`."""
+        try:
+            async with asyncio.timeout(self._idle_seconds) as timeout:
+                return await anext(items, None)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise self._stalled(f"no chunk for {self._idle_seconds:g} seconds") from None
+
+    def count(self, size: int) -> None:
+        """Note the bytes of an item. Raises `DeadlinePassed`."""
+        self._received += size
+        seconds = time.monotonic() - self._began
+        if seconds > self._idle_seconds and self._received < SLOWEST_BYTES_PER_SECOND * seconds:
+            raise self._stalled(f"slower than {SLOWEST_BYTES_PER_SECOND} bytes a second")
+
+    def _stalled(self, how: str) -> DeadlinePassed:
+        return DeadlinePassed(
+            f"the upload stalled: {how}, after {self._received} bytes", received_bytes=self._received
+        )
 
 
-def _check_pace(received: int, seconds: float, idle_seconds: float) -> None:
-    if seconds > idle_seconds and received < SLOWEST_BYTES_PER_SECOND * seconds:
-        raise _stalled(f"slower than {SLOWEST_BYTES_PER_SECOND} bytes a second", received)
-
-
-def _stalled(how: str, received: int) -> DeadlinePassed:
-    return DeadlinePassed(f"the upload stalled: {how}, after {received} bytes", received_bytes=received)
+def check_chunk(field: str, chunk: bytes) -> None:
+    """Raises `InvalidField` for an empty chunk, or one above 1 MiB."""
+    if not 1 <= len(chunk) <= MAX_CHUNK_BYTES:
+        raise InvalidField(
+            field, "has an unusable length", limit=f"1 to {MAX_CHUNK_BYTES} bytes", actual=len(chunk)
+        )
 
 
 def _too_large(actual: int, limit: int) -> LimitExceeded:

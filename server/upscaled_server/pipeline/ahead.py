@@ -31,7 +31,7 @@ async def ahead(source: AsyncGenerator[T, None], depth: int = 1) -> AsyncIterato
             async with aclosing(source):
                 async for item in source:
                     await queue.put(item)
-        except Exception as error:
+        except Exception as error:  # whoever consumes raises it
             await queue.put(_End(error))
         else:
             await queue.put(_End())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 
 from upscaled_server.pipeline.request import Options, TileEncoding
@@ -17,6 +18,7 @@ class Stage(StrEnum):
     INFER = "infer"
     RESAMPLE = "resample"
     ENCODE = "encode"
+    STORE = "store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Plan:
     estimated_seconds: float
     queue_position: int
     max_output_bytes: int
+    estimated_credits: Decimal = Decimal(0)
+    estimated_wait_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ class Provenance:
 @dataclass(frozen=True, slots=True)
 class Done:
     """The last event. `size_bytes` and `sha256` (hexadecimal) are of the whole file; None if no file was
-    made."""
+    made. `credits_remaining` is None where credits are not kept, or the caller has no end of them."""
 
     plan: Plan
     settings: Options
@@ -95,6 +99,8 @@ class Done:
     size_bytes: int | None
     sha256: str | None
     warnings: tuple[str, ...] = ()
+    credits_charged: Decimal = Decimal(0)
+    credits_remaining: Decimal | None = None
 
 
 Event = Plan | Progress | Tile | Chunk | Done

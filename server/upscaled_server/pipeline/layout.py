@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from upscaled_server.engine.run import Bits, Planes
 from upscaled_server.errors import LimitExceeded
@@ -50,6 +51,7 @@ class Layout:
     has_alpha: bool
     file_name: str
     estimated_seconds: float
+    estimated_credits: Decimal = Decimal(0)
 
     @property
     def options(self) -> Options:
@@ -145,7 +147,7 @@ class Layout:
             found.append(f"{self.options.format} has no grey with a profile: the answer is in sRGB")
         return (*found, *lost(self.metadata, self.options.format))
 
-    def to_plan(self, queue_position: int) -> Plan:
+    def to_plan(self, queue_position: int, wait_seconds: float = 0.0) -> Plan:
         options = self.options
         grid = (
             None if options.tiles is None else TileGrid(self.size.width, self.size.height, options.tiles.size)
@@ -166,6 +168,8 @@ class Layout:
             estimated_seconds=self.estimated_seconds,
             queue_position=queue_position,
             max_output_bytes=self._max_output_bytes(),
+            estimated_credits=self.estimated_credits,
+            estimated_wait_seconds=wait_seconds,
         )
 
     def _max_output_bytes(self) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
+from upscaled_server.intake.source_kinds import InputId, OutputId, Url
 from upscaled_server.media.size import Fit
 
 
@@ -112,13 +113,24 @@ class Chunks:
     announced_bytes: int = 0
 
 
-Source = Bytes | Chunks
+Source = Bytes | Chunks | Url | InputId | OutputId
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """One piece of work.
+
+    `ledger_id` names it where it is charged, so that it is charged once: a job's id. Empty for calls, which
+    go by `request_id`. `streamed`: who asked takes the events as they come, and is charged for those if the
+    work is cut off; else nothing counts before the end. `handed_over` is awaited once everything has been
+    given out, and what it raises fails the work before anything is charged: here a stored file is completed.
+    """
+
     source: Source
     options: Options
     request_id: str = ""
     validate_only: bool = False
     caller: Caller = ANONYMOUS
+    ledger_id: str = ""
+    streamed: bool = False
+    handed_over: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)

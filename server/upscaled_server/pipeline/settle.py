@@ -12,14 +12,9 @@ from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
 from upscaled_server.engine.catalogue import Catalogue, Spec
 from upscaled_server.engine.device import BackendName, backend_missing
 from upscaled_server.engine.variant import DENOISE_STEPS, Variant
-from upscaled_server.errors import InvalidField, NotImplementedHere
+from upscaled_server.errors import InvalidField
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.request import (
-    Delivery,
-    Format,
-    Options,
-    TileOptions,
-)
+from upscaled_server.pipeline.request import Format, Options, TileOptions
 
 DEFAULT_QUALITY = 90
 TILE_SIDES = (64, 4096)
@@ -53,7 +48,7 @@ def settle(
 
     Raises `NotFound` for an unknown model, `InvalidField` for a value outside its range,
     `PermissionDenied` for a model or a priority that the caller may not use, `FailedPrecondition` for a
-    backend that is not installed, `NotImplementedHere` for what only later versions do.
+    backend that is not installed.
     """
     model = catalogue.resolve(options.model)
     caller.check_model(model.name)
@@ -62,7 +57,6 @@ def settle(
     _check_format(options)
     _check_tiles(options.tiles)
     _check_file_name(options.file_name)
-    _refuse_later_features(options)
     _check_backend(options.backend, backends, model)
     denoise = _denoise(options.denoise_strength, model)
     lossy = options.format not in _LOSSLESS and not options.lossless
@@ -205,12 +199,3 @@ def _check_file_name(name: str) -> None:
             limit="no /, \\ or control characters",
             actual=ascii(name[:80]),
         )
-
-
-def _refuse_later_features(options: Options) -> None:
-    refused = {
-        "UpscaleOptions.delivery = DELIVERY_URL": options.delivery is Delivery.URL,
-    }
-    for feature, asked in refused.items():
-        if asked:
-            raise NotImplementedHere(feature)

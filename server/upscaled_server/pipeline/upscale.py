@@ -1,4 +1,5 @@
-"""One image's way, step by step: settle, fetch, decode, lay out, queue, infer, finish, deliver, account.
+"""One image's way, step by step: settle, fetch, decode, lay out, reserve credits, queue, infer, finish,
+deliver, charge.
 
 Rows stream through the middle: while the network works on one strip, the one before is being encoded and
 the one before that is on its way to the caller. No step holds a whole image.
@@ -6,44 +7,34 @@ the one before that is on its way to the caller. No step holds a whole image.
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import replace
-from typing import TypeVar
 
 from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.errors import Overloaded
-from upscaled_server.intake.upload import UploadMemory, gather
-from upscaled_server.media.codec import CodecHost, Converter, DecodedImage, DecodeLimits
-from upscaled_server.media.correction import ColourCorrection
+from upscaled_server.media.codec import CodecHost, DecodeLimits
 from upscaled_server.media.encode import open_encoder
 from upscaled_server.media.info import ImageInfo
-from upscaled_server.media.planes import Rows
-from upscaled_server.pipeline.abreast import Strips
-from upscaled_server.pipeline.ahead import ahead
+from upscaled_server.pipeline.charging import Charging
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.deliver import Delivery
-from upscaled_server.pipeline.events import Done, Event, Progress, Provenance, Stage
-from upscaled_server.pipeline.finish import AlphaTrack, Finisher, Resizer
+from upscaled_server.pipeline.events import Event, Progress, Stage
+from upscaled_server.pipeline.fetch import Fetch, Sources
+from upscaled_server.pipeline.handed_over import HandedOver
 from upscaled_server.pipeline.layout import Layout, lay_out
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.network import reader, through_network
 from upscaled_server.pipeline.queueing import Queueing
-from upscaled_server.pipeline.request import Bytes, Request, TileEncoding
-from upscaled_server.pipeline.settle import settle
+from upscaled_server.pipeline.request import Request, TileEncoding
+from upscaled_server.pipeline.rows import back_converter, output_rows
+from upscaled_server.pipeline.settle import Settled, settle
 from upscaled_server.pipeline.stages import StageClock
+from upscaled_server.pipeline.summary import done
 from upscaled_server.pipeline.tiles import TileCutter
+from upscaled_server.pool.opening import OpeningChain
 from upscaled_server.pool.pool import Pool
-from upscaled_server.pool.run import PoolRun
-
-_T = TypeVar("_T")
-
-# Rows read from the decoder at once when the network does not ask for fewer.
-_READ_ROWS = 256
 
 
 class Upscaling:
@@ -58,14 +49,18 @@ class Upscaling:
         limits: LimitSettings,
         decode_limits: DecodeLimits,
         executor: Executor,
+        charging: Charging | None = None,
+        sources: Sources | None = None,
     ) -> None:
+        """Without `charging` nothing is charged; without `sources` images must be sent."""
         self._catalogue = catalogue
         self._codec = codec
         self._pool = pool
         self._limits = limits
         self._decode_limits = decode_limits
         self._executor = executor
-        self._uploads = UploadMemory(limits.max_uploading_bytes)
+        self._fetch = Fetch(limits, sources)
+        self._charging = charging or Charging()
         self._running = 0
 
     async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
@@ -83,53 +78,54 @@ class Upscaling:
         clock = StageClock()
         settled = settle(request.options, self._catalogue, self._limits, self._pool.backends, request.caller)
         decode_limits = self._decode_limits_of(request.caller)
-        data = await self._fetch(request, clock)
+        data = await self._fetch.bytes_of(request, deadline, clock)
         deadline.check("decoding")
         if request.validate_only:
             info = await self._probe(data, decode_limits, clock)
-            layout = lay_out(settled, info, self._limits, self._pool)
-            yield layout.to_plan(self._pool.waiting)
-            yield _done(layout, clock)
+            layout = self._lay_out(request, settled, info)
+            opening = self._opening(layout, request, deadline)
+            yield layout.to_plan(self._pool.waiting, opening.wait_seconds)
+            yield done(layout, clock, await self._charging.bill(request))
             return
+        entry = await self._charging.entry_of(request, settled, data)
         async with AsyncExitStack() as stack:
             with clock.during(Stage.DECODE):
                 image = await stack.enter_async_context(self._codec.decode(data, decode_limits))
             del data
-            layout = lay_out(settled, image.info, self._limits, self._pool)
-            yield layout.to_plan(self._pool.waiting)
+            layout = self._lay_out(request, settled, image.info)
+            handed_over = HandedOver(layout.size, count_file=request.handed_over is None)
+            tab = await stack.enter_async_context(self._charging.tab(request, layout, entry, handed_over))
+            opening = self._opening(layout, request, deadline)
+            yield layout.to_plan(self._pool.waiting, opening.wait_seconds)
             deadline.check("the network")
-            opening = self._pool.open_chain(
-                settled.variant,
-                layout.runs,
-                layout.bits,
-                planes=layout.run_planes,
-                caller=request.caller.name,
-                weight=request.caller.weight,
-                priority="batch" if settled.options.priority is Priority.BATCH else "interactive",
-                deadline=deadline.at,
-            )
             queueing = Queueing(opening, stack)
             with clock.during(Stage.QUEUE):
-                async with aclosing(queueing.positions()) as positions:
-                    async for position in positions:
-                        yield Progress(Stage.QUEUE, 0.0, 0, layout.size.height, queue_position=position)
+                async with aclosing(queueing.standings()) as standings:
+                    async for now in standings:
+                        height = layout.size.height
+                        yield Progress(Stage.QUEUE, 0.0, 0, height, now.remaining_seconds, now.position)
             runs = queueing.runs
-            converter = await stack.enter_async_context(self._converter(layout))
+            converter = await stack.enter_async_context(back_converter(self._codec, layout))
             yield Progress(Stage.INFER, 0.0, 0, layout.size.height)
-            delivery = stack.enter_context(self._delivery(layout, clock))
+            delivery = stack.enter_context(self._delivery(layout, clock, handed_over))
             for event in delivery.begin():
                 yield event
-            rows = await stack.enter_async_context(aclosing(self._output_rows(image, runs, layout, clock)))
+                handed_over.took(event)
+            making = output_rows(image, runs, layout, clock, converter=converter, executor=self._executor)
+            rows = await stack.enter_async_context(aclosing(making))
             async for strip in rows:
                 deadline.check("the rest of the image")
-                if converter is not None:
-                    with clock.during(Stage.RESAMPLE):
-                        strip = await converter.convert(strip)
                 async for event in delivery.push(strip):
                     yield event
+                    handed_over.took(event)
             async for event in delivery.finish():
                 yield event
-        yield _done(layout, clock, _provenance(layout, runs), delivery)
+                handed_over.took(event)
+            if request.handed_over is not None:
+                with clock.during(Stage.STORE):
+                    await request.handed_over()
+            bill = await tab.pay()
+        yield done(layout, clock, bill, runs=runs, delivery=delivery)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -146,35 +142,21 @@ class Upscaling:
         finally:
             self._running -= 1
 
-    async def _fetch(self, request: Request, clock: StageClock) -> bytes | bytearray:
-        source = request.source
-        if isinstance(source, Bytes):
-            return source.data
-        with clock.during(Stage.FETCH):
-            return await gather(
-                source.chunks,
-                max_bytes=self._limits.max_input_bytes,
-                idle_seconds=self._limits.upload_idle_seconds,
-                announced_bytes=source.announced_bytes,
-                memory=self._uploads,
-            )
+    def _lay_out(self, request: Request, settled: Settled, info: ImageInfo) -> Layout:
+        return self._charging.priced(lay_out(settled, info, self._limits, self._pool), request)
 
-    @asynccontextmanager
-    async def _converter(self, layout: Layout) -> AsyncIterator[Converter | None]:
-        """What brings the output back into the input's colour space; None where it is sRGB."""
-        icc, size = layout.metadata.icc, layout.size
-        if icc is None or not layout.converts_back:
-            yield None
-            return
-        async with self._codec.converter(
-            icc,
-            width=size.width,
-            height=size.height,
-            channels=layout.info.channels,
-            has_alpha=layout.has_alpha,
-            bits=layout.bits,
-        ) as converter:
-            yield converter
+    def _opening(self, layout: Layout, request: Request, deadline: Deadline) -> OpeningChain:
+        caller = request.caller
+        return self._pool.open_chain(
+            layout.settled.variant,
+            layout.runs,
+            layout.bits,
+            planes=layout.run_planes,
+            caller=caller.name,
+            weight=caller.weight,
+            priority="batch" if layout.options.priority is Priority.BATCH else "interactive",
+            deadline=deadline.at,
+        )
 
     def _decode_limits_of(self, caller: Caller) -> DecodeLimits:
         limits = self._decode_limits
@@ -184,103 +166,25 @@ class Upscaling:
         with clock.during(Stage.DECODE):
             return await self._codec.probe(data, limits)
 
-    async def _output_rows(
-        self, image: DecodedImage, runs: Sequence[PoolRun], layout: Layout, clock: StageClock
-    ) -> AsyncGenerator[Rows, None]:
-        """Decoded rows through the network, pass by pass, to rows of the output."""
-        finisher = _finisher(layout)
-
-        async def read_decoded(wanted: int) -> Strips | None:
-            with clock.during(Stage.DECODE):
-                rows = await image.read(min(wanted, _READ_ROWS))
-            return None if rows is None else await self._in_thread(finisher.prepare, rows)
-
-        count = len(layout.passes)
-        network_rows = through_network(read_decoded, runs[::count], clock)
-        for number in range(1, count):
-            network_rows = through_network(reader(network_rows), runs[number::count], clock)
-        async with ahead(network_rows) as strips:
-            async for strip in strips:
-                with clock.during(Stage.RESAMPLE):
-                    rows = await self._in_thread(finisher.push, strip)
-                if rows is not None:
-                    yield rows
-
-    def _delivery(self, layout: Layout, clock: StageClock) -> Delivery:
+    def _delivery(self, layout: Layout, clock: StageClock, handed_over: HandedOver) -> Delivery:
         options, size = layout.options, layout.size
         encoder = cutter = None
         if not options.omit_file:
-            encoder = open_encoder(
-                options.format,
-                width=size.width,
-                height=size.height,
-                channels=layout.info.channels,
-                has_alpha=layout.has_alpha,
-                bits=layout.bits,
-                options=layout.encode_options,
-                metadata=layout.metadata,
-                executor=self._executor,
+            encoder = handed_over.watched(
+                open_encoder(
+                    options.format,
+                    width=size.width,
+                    height=size.height,
+                    channels=layout.info.channels,
+                    has_alpha=layout.has_alpha,
+                    bits=layout.bits,
+                    options=layout.encode_options,
+                    metadata=layout.metadata,
+                    executor=self._executor,
+                )
             )
         if options.tiles is not None:
             icc = layout.metadata.icc
             cutter = TileCutter(size.width, size.height, options.tiles, self._executor, icc)
         encoding = TileEncoding.PNG if options.tiles is None else options.tiles.encoding
         return Delivery(encoder, cutter, encoding, size.height, clock)
-
-    async def _in_thread(self, function: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
-
-
-def _finisher(layout: Layout) -> Finisher:
-    info, size, bits = layout.info, layout.size, layout.bits
-
-    def resizer(planes: int) -> Resizer:
-        width, height, factor = layout.network_width, layout.network_height, layout.network_factor
-        return Resizer(width, height, factor, size, planes, bits)
-
-    beside = layout.has_alpha and not layout.network_alpha
-    return Finisher(
-        resizer(info.channels),
-        AlphaTrack(info.width, info.height, size, bits) if beside else None,
-        flatten=info.has_alpha and not layout.has_alpha,
-        network_alpha=resizer(1) if layout.network_alpha else None,
-        correction=ColourCorrection(info.width, info.height, layout.network_factor, info.channels, bits)
-        if layout.options.keep_colors
-        else None,
-    )
-
-
-def _done(
-    layout: Layout, clock: StageClock, provenance: Provenance | None = None, delivery: Delivery | None = None
-) -> Done:
-    """The summary. Without a delivery (`validate_only`) or a file (`omit_file`) there is no size and no
-    hash."""
-    has_file = delivery is not None and not layout.options.omit_file
-    return Done(
-        plan=layout.to_plan(0),
-        settings=replace(
-            layout.options,
-            bit_depth=layout.bits,
-            backend=layout.options.backend if provenance is None else provenance.backend,
-            file_name=layout.file_name.rpartition(".")[0],
-        ),
-        seconds=clock.seconds,
-        total_seconds=clock.total,
-        provenance=provenance,
-        size_bytes=delivery.size_bytes if delivery is not None and has_file else None,
-        sha256=delivery.sha256 if delivery is not None and has_file else None,
-        warnings=layout.remarks,
-    )
-
-
-def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
-    made_by = runs[0].provenance
-    return Provenance(
-        model=made_by.model,
-        backend=made_by.backend,
-        precision=made_by.precision,
-        device=runs[0].device.kind,
-        weights_sha256=made_by.weights.sha256,
-        weights_source=made_by.weights.described,
-        execution=json.dumps([plan.to_dict() for plan in layout.passes], separators=(",", ":")),
-    )

@@ -1,7 +1,11 @@
 """Where networks run: one supervised worker process per device, and who gets its next step.
 
     pool.py        the way in: open a run, feed it, step it
+    claim.py       who asks, with which right, and what it takes of a device
     admission.py   who may open a run, and who waits
+    places.py      what devices offer, and who holds it
+    backlog.py     how much is to be done before
+    forecast.py    and how long that takes
     opening.py     from a ticket to an open run, and back
     run.py         one run, seen from the server
     life.py        its time in one worker
@@ -9,8 +13,11 @@
     scheduler/     whose step is next: the policy
     dispatch.py    and its place on the event loop
     speed.py       how long it takes
+    fleet.py       the workers of all devices
     supervisor.py  a device's worker over its lifetimes
     process.py     one worker process, seen from the server
+    calls.py       what it was asked
+    output.py      and what it writes
     models.py      what it has in memory
     worker.py      the worker process itself
     faults.py      faults on purpose, for tests
@@ -19,6 +26,7 @@
     transport.py   how it gets across
     pixels.py      and the pixels
     devices.py     what there is to run on
+    stats.py       what all this is doing now
 
 Importing this package imports nothing: the worker process must not load what only the server needs.
 """

@@ -31,6 +31,7 @@ _TOO_MUCH = 4
 class Terms:
     """How a run is computed and for whom: what stays the same over its lives. Times in seconds.
 
+    `at_a_stretch`: all its steps go in the place of the first, see `AT_A_STRETCH_SECONDS`.
     `find_worker` waits for the device's worker with the model in its memory.
     """
 
@@ -43,6 +44,7 @@ class Terms:
     deadline: float | None
     step_seconds: float
     step_limit_seconds: float
+    at_a_stretch: bool
     dispatcher: Dispatcher
     find_worker: Callable[[WorkerLost | None], Awaitable[WorkerProcess]]
     new_number: Callable[[], int]

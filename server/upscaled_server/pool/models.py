@@ -90,23 +90,33 @@ class WorkerModels:
             raise FailedPrecondition(f"{model} is in use by {self._users[model]} images")
         return await asyncio.shield(self._leaving.get(model) or self._begin_unloading(model))
 
-    async def begin(self, worker: WorkerProcess, names: Sequence[str]) -> None:
+    async def begin(self, worker: WorkerProcess, names: Sequence[str]) -> tuple[str, ...]:
         """A new worker, in which nothing is loaded: load what is named and what the last one used, and
         compute something with it, so that nobody has to wait for it.
 
-        A model that cannot be loaded is left to those who ask for it. Raises `WorkerLost`; then what the last
-        one used is forgotten, since it may be the reason.
+        A model that cannot be loaded is left to those who ask for it; the names of those that were asked for
+        are returned. Raises `WorkerLost`; then what the last one used is forgotten, since it may be the
+        reason.
         """
         before, self._loads = [key for key, task in self._loads.items() if _succeeded(task)], {}
         self._bytes.clear()
-        variants = dict.fromkeys([*map(Variant, names), *(variant for variant, _ in before)])
-        for variant in variants:
+        missing = await self.warm(worker, [*map(Variant, names), *(variant for variant, _ in before)])
+        return tuple(name for name in names if Variant(name) in missing)
+
+    async def warm(self, worker: WorkerProcess, variants: Sequence[Variant]) -> set[Variant]:
+        """Load these and compute something with each. Gives back those that it could not be done with; why is
+        in the log. Raises `WorkerLost`.
+        """
+        missing = set[Variant]()
+        for variant in dict.fromkeys(variants):
             try:
                 await self._warm(worker, variant)
             except WorkerLost:
                 raise
             except DomainError as error:
+                missing.add(variant)
                 log.warning("%s could not be made ready beforehand: %s", variant.model, error.message)
+        return missing
 
     async def _warm(self, worker: WorkerProcess, variant: Variant) -> None:
         spec = self._catalogue.resolve(variant.model)

@@ -9,15 +9,18 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.run import Bits, Planes
 from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import Unavailable, WorkerLost
-from upscaled_server.pool.admission import Admission, Ticket
+from upscaled_server.pool.admission import Admission
+from upscaled_server.pool.claim import Claim, Needs
 from upscaled_server.pool.dispatch import Dispatcher
+from upscaled_server.pool.forecast import Outlook
 from upscaled_server.pool.life import Terms
+from upscaled_server.pool.places import Ticket
 from upscaled_server.pool.process import WorkerProcess
 from upscaled_server.pool.replay import ahead_rows, kept_bytes
 from upscaled_server.pool.run import PoolRun
@@ -26,8 +29,6 @@ from upscaled_server.pool.supervisor import Supervisor
 from upscaled_server.tiling.plan import RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
-
-PriorityClass: TypeAlias = Literal["interactive", "batch"]
 
 # A step may take this many times its estimate, beyond the limit of the settings, before it is called a hang.
 _HANG_FACTOR = 20
@@ -48,16 +49,6 @@ class Desk:
     estimate_seconds: Callable[[Variant, RunPlan, str | None], float]
     in_background: Callable[[Coroutine[Any, Any, None]], None]
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Who asks, with which right. `deadline` is a moment of `time.monotonic()`."""
-
-    caller: str = ""
-    weight: float = 1.0
-    priority: PriorityClass = "interactive"
-    deadline: float | None = None
 
 
 class Opening:
@@ -92,37 +83,46 @@ class Opening:
         return 0 if self._ticket is None else self._desk.admission.position(self._ticket)
 
     @property
-    def seconds_ahead(self) -> float:
-        """An estimate of how long it will still wait for its place."""
-        return 0.0 if self._ticket is None else self._desk.admission.seconds_ahead(self._ticket)
+    def outlook(self) -> Outlook | None:
+        """When its work will begin and end, estimated from the device seconds of all that goes before it and
+        beside it; before entering, as if it entered now. None when it has its place.
+        """
+        ticket = self._ticket or self._make_ticket()
+        return None if ticket.place is not None else self._desk.admission.outlook(ticket)
+
+    @property
+    def wait_seconds(self) -> float:
+        """An estimate of how long it will be before a device begins with it; 0 when it has its place."""
+        outlook = self.outlook
+        return 0.0 if outlook is None else outlook.begins_in_seconds
 
     async def _enter(self) -> list[PoolRun]:
         try:
-            ticket = self._ticket = self._take_ticket()
+            if all(each.given_up for each in self._desk.supervisors.values()):
+                raise Unavailable("no worker can be started on this server")
+            ticket = self._make_ticket()
+            self._desk.admission.enter(ticket)
+            self._ticket = ticket
             place = await self._desk.admission.wait(ticket)
             await self._open_on(self._desk.supervisors[place.name], ticket)
-        except BaseException:
+        except BaseException:  # a cancellation too
             self._leave()
             raise
         return self._runs
 
-    def _take_ticket(self) -> Ticket:
-        desk, claim = self._desk, self._claim
-        if all(each.given_up for each in desk.supervisors.values()):
-            raise Unavailable("no worker can be started on this server")
-        seconds = [desk.estimate_seconds(self._variant, plan, self._device) for plan in self._plans]
+    def _make_ticket(self) -> Ticket:
+        desk, plans = self._desk, self._plans
+        seconds = [desk.estimate_seconds(self._variant, plan, self._device) for plan in plans]
         device = self._device or next(iter(desk.supervisors))
-        return desk.admission.enter(
-            state_bytes=sum(map(self._state_bytes, self._plans)),
-            working_bytes=max(plan.working_bytes for plan in self._plans),
+        needs = Needs(
+            state_bytes=sum(map(self._state_bytes, plans)),
+            working_bytes=max(plan.working_bytes for plan in plans),
             seconds=sum(seconds),
-            only_on=self._device,
-            caller=claim.caller,
-            weight=claim.weight,
-            batch=claim.priority == "batch",
-            deadline=claim.deadline,
+            step_seconds=max(each / plan.steps for each, plan in zip(seconds, plans, strict=True)),
             measured=desk.speed.seconds_per_pixel(device, self._variant.speed_key) is not None,
+            only_on=self._device,
         )
+        return Ticket.of(needs, self._claim)
 
     def _state_bytes(self, plan: RunPlan) -> int:
         """Two bytes a value, whatever the depth turns out to be."""
@@ -167,10 +167,11 @@ class Opening:
             planes=planes,
             caller=claim.caller,
             weight=claim.weight,
-            batch=claim.priority == "batch",
+            batch=claim.batch,
             deadline=claim.deadline,
             step_seconds=step_seconds,
             step_limit_seconds=desk.step_limit_seconds + _HANG_FACTOR * step_seconds,
+            at_a_stretch=ticket.needs.at_a_stretch,
             dispatcher=desk.dispatcher,
             find_worker=find_worker,
             new_number=lambda: next(desk.numbers),

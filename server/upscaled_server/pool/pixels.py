@@ -81,7 +81,7 @@ class Shelf:
         try:
             target = buffer.memory[: rows.nbytes].view(rows.dtype).reshape(rows.shape)
             np.copyto(target, rows)
-        except BaseException:
+        except BaseException:  # an interrupt too
             self.take_back(buffer.number)
             raise
         return Parcel({**described, "buffer": buffer.number}, buffer.fd)
@@ -161,7 +161,7 @@ def _new_buffer(number: int, size: int) -> _Buffer:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         memory = np.frombuffer(mmap.mmap(fd, size), np.uint8)
-    except BaseException:
+    except BaseException:  # an interrupt too
         os.close(fd)
         raise
     return _Buffer(number, fd, size, memory)

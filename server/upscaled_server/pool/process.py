@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,23 +16,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from upscaled_server.errors import DomainError, ProcessingFailed, Unavailable, WorkerLost
-from upscaled_server.pool.pixels import Shelf, unpack
+from upscaled_server.pool.calls import Answer, Calls
+from upscaled_server.pool.output import log_output
+from upscaled_server.pool.pixels import Parcel, Shelf, unpack
 from upscaled_server.pool.protocol import unpack_error
 from upscaled_server.pool.transport import Channel, Message
 
 log = logging.getLogger("upscaled_server.pool")
 
 _COPY_ELSEWHERE_BYTES = 1 << 20
-_MAX_LINE = 4096
 _EXIT_GRACE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the worker answered; `rows`, read-only, is a view of the worker's memory."""
-
-    result: Message
-    rows: NDArray[Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +52,9 @@ class WorkerProcess:
         self.lost = asyncio.Event()
         self._options = options
         self._on_lost = on_lost
-        self._numbers = itertools.count(1)
-        self._calls: dict[int, asyncio.Future[Answer]] = {}
+        self._calls = Calls()
         self._shelf = Shelf()
-        self._step_limits: dict[int, float] = {}
-        self._step_runs: dict[int, int] = {}
-        self.steps_answered = 0
-        self.at_work: int | None = None
-        """The run whose step it computed when it was lost."""
         self._hung = False
-        self._progress_at = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
@@ -79,6 +63,15 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def steps_answered(self) -> int:
+        return self._calls.steps_answered
+
+    @property
+    def at_work(self) -> int | None:
+        """The run whose step it computed when it was lost."""
+        return self._calls.at_work
 
     @property
     def killed_from_outside(self) -> bool:
@@ -107,11 +100,12 @@ class WorkerProcess:
                     pass_fds=(theirs.fileno(),),
                     env={**os.environ, **self._options.environment},
                 )
-            except BaseException:
+            except BaseException:  # a cancellation too
                 ours.close()
                 raise
         self._channel = Channel(ours, self._on_message, self._lose)
-        self._spawn(self._log_output(self._process.stdout), "output")
+        if self._process.stdout is not None:
+            self._spawn(log_output(self._process.stdout, self.name, self.pid), "output")
         self._spawn(self._watch_exit(self._process), "exit")
         try:
             async with asyncio.timeout(self._options.start_limit_seconds):
@@ -122,7 +116,7 @@ class WorkerProcess:
         except TimeoutError:
             await self.end()
             raise Unavailable(f"the worker for {self.name} did not start in time") from None
-        except BaseException:
+        except BaseException:  # a cancellation too
             await self.end()
             raise
         self._spawn(self._watch_health(), "health")
@@ -153,45 +147,47 @@ class WorkerProcess:
         """
         if self._channel is None or self.lost.is_set():
             raise self._loss()
-        number = next(self._numbers)
+        number = self._calls.new_number()
         message: Message = {"id": number, "op": op, **fields}
         fd = buffer = None
         if pixels is not None:
             parcel = await self._pack(pixels)
             message["pixels"], fd = parcel.described, parcel.fd
             buffer = parcel.described.get("buffer")
-            if self.lost.is_set():
-                raise self._loss()
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._calls[number] = answer
+        answer = self._calls.add(number)
         try:
             self._channel.send(message, fd)
         except BaseException:
-            del self._calls[number]
+            self._calls.drop(number)
             if buffer is not None:
                 self._shelf.take_back(buffer)
             raise
         if limit_seconds is not None:
-            if not self._step_limits:
-                self._progress_at = time.monotonic()
-            self._step_limits[number] = limit_seconds
-            self._step_runs[number] = fields["run"]
+            self._calls.sent_step(number, fields["run"], limit_seconds)
         if sent is not None:
             sent()
-        # The entry stays when the caller gives up, so that the answer's rows are taken and let go.
         return await answer
 
-    async def _pack(self, pixels: NDArray[Any]) -> Any:
-        if pixels.nbytes < _COPY_ELSEWHERE_BYTES:
-            return self._shelf.pack(pixels)
-        packing = asyncio.get_running_loop().run_in_executor(None, self._shelf.pack, pixels)
+    async def _pack(self, pixels: NDArray[Any]) -> Parcel:
         try:
-            return await asyncio.shield(packing)
-        except asyncio.CancelledError:
-            packing.add_done_callback(self._unpack_unsent)
+            if pixels.nbytes < _COPY_ELSEWHERE_BYTES:
+                return self._shelf.pack(pixels)
+            packing = asyncio.get_running_loop().run_in_executor(None, self._shelf.pack, pixels)
+            try:
+                parcel = await asyncio.shield(packing)
+            except asyncio.CancelledError:
+                packing.add_done_callback(self._unpack_unsent)
+                raise
+        except ProcessingFailed:
+            # The shelf is closed when the worker is lost, which is the news then.
+            if self.lost.is_set():
+                raise self._loss() from None
             raise
+        if self.lost.is_set():
+            raise self._loss()
+        return parcel
 
-    def _unpack_unsent(self, packing: asyncio.Future[Any]) -> None:
+    def _unpack_unsent(self, packing: asyncio.Future[Parcel]) -> None:
         if not packing.cancelled() and packing.exception() is None:
             self._shelf.take_back(packing.result().described.get("buffer", 0))
 
@@ -202,14 +198,16 @@ class WorkerProcess:
             return
         # A worker that was lost before is still news when its exit status comes.
         self._stopping = not self.lost.is_set()
-        if not self.lost.is_set() and self._channel is not None:
-            self._channel.send({"op": "exit"})
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EXIT_GRACE_SECONDS):
-                    await process.wait()
-        self.kill()
-        # Shielded: who cancels this must not leave a zombie behind.
-        await asyncio.shield(asyncio.gather(*self._tasks, return_exceptions=True))
+        try:
+            if not self.lost.is_set() and self._channel is not None:
+                self._channel.send({"op": "exit"})
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_EXIT_GRACE_SECONDS):
+                        await process.wait()
+        finally:
+            self.kill()
+            # Shielded: who cancels this must not leave a zombie behind.
+            await asyncio.shield(asyncio.gather(*self._tasks, return_exceptions=True))
 
     def kill(self) -> None:
         """SIGKILL, if it still runs. All calls fail at once."""
@@ -229,17 +227,10 @@ class WorkerProcess:
         self._end_process()
         if self._channel is not None:
             self._channel.close()
-        calls, self._calls = self._calls, {}
-        # It computes steps in the order in which they were asked for.
-        self.at_work = next(iter(self._step_runs.values()), None)
-        self._step_runs.clear()
-        self._step_limits.clear()
-        for answer in calls.values():
-            if not answer.done():
-                answer.set_exception(self._loss())
+        failed = self._calls.fail(self._loss)
         self._shelf.close()
         if not self._stopping:
-            log.warning("worker %s (pid %d) is lost; %d requests fail", self.name, self.pid, len(calls))
+            log.warning("worker %s (pid %d) is lost; %d requests fail", self.name, self.pid, failed)
         self._on_lost()
 
     def _loss(self) -> WorkerLost:
@@ -249,12 +240,7 @@ class WorkerProcess:
         if "free" in message:
             self._shelf.take_back(message["free"])
             return
-        number = message["id"]
-        answer = self._calls.pop(number, None)
-        if self._step_runs.pop(number, None) is not None:
-            self.steps_answered += 1
-        if self._step_limits.pop(number, None) is not None:
-            self._progress_at = time.monotonic()
+        answer = self._calls.take(message["id"])
         outcome: Answer | DomainError
         try:
             rows = unpack(message["pixels"], fd, self._freed) if "pixels" in message else None
@@ -263,7 +249,7 @@ class WorkerProcess:
             )
         except ProcessingFailed as error:
             outcome = error
-        if answer is None or answer.done():
+        if answer is None:
             return
         if isinstance(outcome, Answer):
             answer.set_result(outcome)
@@ -284,21 +270,6 @@ class WorkerProcess:
             log.error("worker %s (pid %d) ended with %s", self.name, process.pid, how)
         self._lose()
 
-    async def _log_output(self, output: asyncio.StreamReader | None) -> None:
-        """Every line that the worker, or a library in it, writes."""
-        rest = b""
-        while output is not None and (chunk := await output.read(_MAX_LINE)):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) >= _MAX_LINE:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._log_line(line)
-        self._log_line(rest)
-
-    def _log_line(self, line: bytes) -> None:
-        if line.strip():
-            log.warning("worker %s (pid %d): %s", self.name, self.pid, line.decode(errors="replace").rstrip())
-
     async def _watch_health(self) -> None:
         """Kill a worker that does not answer, or whose step never ends."""
         while not self.lost.is_set():
@@ -306,13 +277,11 @@ class WorkerProcess:
                 async with asyncio.timeout(self._options.heartbeat_seconds):
                     await self.lost.wait()
                 return
-            if self._step_limits:
-                idle = time.monotonic() - self._progress_at
-                if idle > max(self._step_limits.values()):
-                    log.error("worker %s: a step has not ended for %.0f s; it is killed", self.name, idle)
-                    self._hung = True
-                    self.kill()
-                    return
+            if stuck := self._calls.stuck_seconds:
+                log.error("worker %s: a step has not ended for %.0f s; it is killed", self.name, stuck)
+                self._hung = True
+                self.kill()
+                return
             try:
                 async with asyncio.timeout(self._options.heartbeat_limit_seconds):
                     await self.call("ping")

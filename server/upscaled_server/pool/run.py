@@ -50,6 +50,7 @@ class PoolRun:
         self._step: asyncio.Task[NDArray[Any]] | None = None
         self._step_granted = False
         self._next_turn: Turn | None = None
+        self._first_number = 0
         self._stepping = False
         self._feeding: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -176,7 +177,7 @@ class PoolRun:
 
     async def _step_in(self, life: Life) -> NDArray[Any]:
         dispatcher, limit = self._terms.dispatcher, self._terms.step_limit_seconds
-        turn, self._next_turn = self._next_turn or dispatcher.submit(self._next_unit(life)), None
+        turn, self._next_turn = self._next_turn or self._submit(life), None
         await dispatcher.wait(turn)
         unit, seconds = turn[0], None
         self._step_granted = True
@@ -188,7 +189,7 @@ class PoolRun:
             if self._stepping and life.can_step and not self._closed:
                 # The caller waits for these rows and will want the next at once: before `done` gives the
                 # device to others, so that an image that goes first does so with all of its steps.
-                self._next_turn = dispatcher.submit(self._next_unit(life))
+                self._next_turn = self._submit(life)
         finally:
             self._step_granted = False
             dispatcher.done(unit, seconds)
@@ -197,10 +198,11 @@ class PoolRun:
             raise ProcessingFailed("the worker answered a step without rows")
         return answer.rows
 
-    def _next_unit(self, life: Life) -> Unit:
+    def _submit(self, life: Life) -> Turn:
+        """The next step waits for its turn from now on."""
         terms = self._terms
         remaining = terms.step_seconds * max(1, self.plan.steps - self.steps_done)
-        return Unit(
+        unit = Unit(
             device=self.device.name,
             run=life.number,
             batch_key=life.batch_key,
@@ -209,8 +211,13 @@ class PoolRun:
             weight=terms.weight,
             batch=terms.batch,
             latest_start=terms.latest_start(remaining),
+            since=self._first_number,
             suspect=self._strikes.any,
         )
+        turn = terms.dispatcher.submit(unit)
+        if terms.at_a_stretch:
+            self._first_number = unit.number
+        return turn
 
     async def _feed(self, rows: NDArray[Any]) -> None:
         async with self._order:

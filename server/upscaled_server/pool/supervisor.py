@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -13,7 +14,7 @@ from upscaled_server.engine.device import Device as EngineDevice
 from upscaled_server.engine.planning import device_for, plan_image
 from upscaled_server.engine.traits import network_traits
 from upscaled_server.engine.variant import Variant
-from upscaled_server.errors import DomainError, Unavailable
+from upscaled_server.errors import DomainError, Unavailable, WorkerLost
 from upscaled_server.pool.devices import Device
 from upscaled_server.pool.faults import parse_faults
 from upscaled_server.pool.models import WorkerModels
@@ -25,6 +26,8 @@ log = logging.getLogger("upscaled_server.pool")
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
+FIRST_WARM_PAUSE_SECONDS = 2.0
+LONGEST_WARM_PAUSE_SECONDS = 60.0
 _HEALTHY_AFTER_SECONDS = 30.0
 _GIVE_UP_WAITING_AFTER = 3
 
@@ -32,7 +35,7 @@ _GIVE_UP_WAITING_AFTER = 3
 class Supervisor:
     """Keeps one worker running on one device, with growing pauses between attempts, until `aclose`.
 
-    `on_change(self)` is called when a worker is there and when it is gone.
+    `on_change(self)` is called when a worker is there, when it is gone, and when `warm` turns true.
     """
 
     def __init__(
@@ -48,6 +51,8 @@ class Supervisor:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
         self.failed_starts = 0
+        self.warm = False
+        """Whether a worker of this device has had all models that are to be warm; once true, it stays so."""
         self._settings = settings
         self._on_change = on_change
         self._options = WorkerOptions(
@@ -143,6 +148,7 @@ class Supervisor:
             while True:
                 if worker is not None:
                     began = time.monotonic()
+                    await self._warm_late(worker)
                     await worker.lost.wait()
                     await worker.end()
                     # One that has done something ended for a reason that the next need not meet.
@@ -158,6 +164,26 @@ class Supervisor:
             self._up.set()  # whoever waits is told
             if worker is not None:
                 await worker.end()
+
+    async def _warm_late(self, worker: WorkerProcess) -> None:
+        """Try again what could not be made ready when the worker started, until it is or the worker ends."""
+        pause = FIRST_WARM_PAUSE_SECONDS
+        while not self.warm:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await worker.lost.wait()
+                return
+            pause = min(LONGEST_WARM_PAUSE_SECONDS, pause * 2)
+            try:
+                missing = await self.models.warm(worker, list(map(Variant, self._settings.warm_names)))
+            except WorkerLost:
+                return
+            except Exception:  # whatever it is, the worker is kept
+                log.exception("the models of %s could not be made ready", self.device.name)
+                continue
+            if not missing:
+                self.warm = True
+                self._on_change(self)
 
     async def _try_start(self) -> WorkerProcess | None:
         try:
@@ -183,15 +209,16 @@ class Supervisor:
         self._engine_device = EngineDevice(**said["device"])
         try:
             async with asyncio.timeout(self._settings.load_limit_seconds):
-                await self.models.begin(worker, self._settings.warm_names)
+                missing = await self.models.begin(worker, self._settings.warm_names)
         except TimeoutError:
             await worker.end()
             raise Unavailable(f"the models of {self.device.name} could not be made ready in time") from None
-        except BaseException:
+        except BaseException:  # a cancellation too
             await worker.end()
             raise
         self.failed_starts = 0
         self.worker = worker
+        self.warm = self.warm or not missing
         self._up.set()
         log.info(
             "worker %s (pid %d) is up after %.2f s", self.device.name, worker.pid, time.monotonic() - began

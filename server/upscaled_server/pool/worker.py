@@ -19,6 +19,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class Worker:
             # The next worker begins with a device that may be well, and computes this again.
             print(error.message, file=sys.stderr, flush=True)
             os._exit(EXIT_DEVICE_FAILED)
-        except Exception as error:
+        except Exception as error:  # the server is told, and this worker goes on
             if not is_expected(error):
                 print(traceback_text(error), file=sys.stderr, flush=True)
             self._channel.send({"id": number, "error": pack_error(error)})
@@ -192,7 +193,7 @@ class Worker:
                     request["out_bits"],
                     request["planes"],
                 )
-            except BaseException:
+            except BaseException:  # a cancellation too
                 self._runs.pop(request["run"], None)
                 raise
             return _status(entry), None
@@ -320,8 +321,7 @@ def _status(entry: _OpenRun) -> Message:
 
 
 def resident_bytes() -> int:
-    with open("/proc/self/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _server_gone() -> None:
@@ -336,8 +336,8 @@ def _bind_to_server(parent: int) -> None:
         os._exit(EXIT_SERVER_GONE)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-        file.write("500")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 async def _serve(fd: int) -> None:

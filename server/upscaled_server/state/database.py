@@ -45,7 +45,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         try:
             _check(connection, path)
             _migrate(connection)
-        except BaseException:
+        except BaseException:  # an interrupt too
             connection.close()
             raise
     except sqlite3.DatabaseError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,8 +31,8 @@ class OneLineFormatter(logging.Formatter):
         record.message = _cleaned(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - the standard library's name
-        text = super().formatException(ei)  # type: ignore[arg-type]
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the standard library's name
+        text = super().formatException(ei)
         return "\n".join("    " + _cleaned(line) for line in text.split("\n"))
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from fake_server import FakeServer
+from waiting import Waiting
+
+from upscaled import Client
 
 
 @pytest.fixture
@@ -35,3 +39,11 @@ def png() -> Callable[..., bytes]:
         return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + header + b"\0" * padding
 
     return make
+
+
+@pytest.fixture(params=[Client, Waiting], ids=["blocking", "async"])
+def client(request: pytest.FixtureRequest, server: FakeServer) -> Iterator[Any]:
+    """Both clients, without retries."""
+    client = request.param(server.target, api_key="k1", retries=0)
+    yield client
+    client.close()

@@ -13,10 +13,15 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from fake_files import FakeAccount, FakeFiles
+from fake_jobs import FakeJobs
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from upscaled.v1 import (
+    account_pb2_grpc,
+    blobs_pb2_grpc,
+    jobs_pb2_grpc,
     models_pb2,
     models_pb2_grpc,
     options_pb2,
@@ -108,6 +113,9 @@ class FakeServer:
         self.stored = False
         self.tiles = 0
         self.target = ""
+        self.jobs = FakeJobs(self)
+        self.files = FakeFiles(self)
+        self.account = FakeAccount(self)
         self._failures: dict[str, deque[Failure]] = defaultdict(deque)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake server")
@@ -133,6 +141,9 @@ class FakeServer:
         upscaler_pb2_grpc.add_UpscalerServicer_to_server(_Upscaler(self), self._server)
         models_pb2_grpc.add_ModelsServicer_to_server(_Models(self), self._server)
         server_pb2_grpc.add_ServerServicer_to_server(_Server(self), self._server)
+        jobs_pb2_grpc.add_JobsServicer_to_server(self.jobs, self._server)
+        blobs_pb2_grpc.add_BlobsServicer_to_server(self.files, self._server)
+        account_pb2_grpc.add_AccountServicer_to_server(self.account, self._server)
         if credentials is None:
             port = self._server.add_insecure_port(address)
         else:

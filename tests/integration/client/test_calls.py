@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +16,7 @@ import pytest
 from fake_server import Failure, FakeServer
 
 import upscaled
-from upscaled import AsyncClient, Client
-
-
-class Waiting:
-    """The asynchronous client behind the blocking one's surface, in the simplest way there is."""
-
-    def __init__(self, *args: Any, **keywords: Any) -> None:
-        self._runner = asyncio.Runner()
-        self._client = AsyncClient(*args, **keywords)
-
-    def upscale(self, *args: Any, **keywords: Any) -> upscaled.Result:
-        return self._runner.run(self._client.upscale(*args, **keywords))
-
-    def upscale_stream(self, *args: Any, **keywords: Any) -> list[upscaled.Event]:
-        async def collect() -> list[upscaled.Event]:
-            return [event async for event in self._client.upscale_stream(*args, **keywords)]
-
-        return self._runner.run(collect())
-
-    def server_info(self) -> upscaled.ServerInfo:
-        return self._runner.run(self._client.server_info())
-
-    def list_models(self) -> list[upscaled.Model]:
-        return self._runner.run(self._client.models.list())
-
-    def get_model(self, name: str) -> upscaled.Model:
-        return self._runner.run(self._client.models.get(name))
-
-    def close(self) -> None:
-        self._runner.run(self._client.aclose())
-        self._runner.close()
-
-
-class Blocking(Client):
-    def list_models(self) -> list[upscaled.Model]:
-        return self.models.list()
-
-    def get_model(self, name: str) -> upscaled.Model:
-        return self.models.get(name)
-
-
-@pytest.fixture(params=[Blocking, Waiting], ids=["blocking", "async"])
-def client(request: pytest.FixtureRequest, server: FakeServer) -> Iterator[Any]:
-    client = request.param(server.target, api_key="k1", retries=0)
-    yield client
-    client.close()
+from upscaled import Client
 
 
 def test_a_small_image_is_one_unary_call(client: Any, server: FakeServer, png: Callable[..., bytes]) -> None:
@@ -94,7 +48,7 @@ def test_the_limits_are_asked_for_once(client: Any, server: FakeServer, png: Cal
 
 def test_every_call_carries_key_and_user_agent(client: Any, server: FakeServer) -> None:
     client.upscale(b"not to be told from its head")
-    client.list_models()
+    client.models.list()
     for call in server.calls:
         assert call.metadata["authorization"] == "Bearer k1"
         assert call.metadata["user-agent"].startswith(f"upscaled-python/{upscaled.__version__}")
@@ -141,9 +95,24 @@ def test_a_server_without_limits_is_still_served(client: Any, server: FakeServer
 def test_the_server_fetches_what_it_is_told_to(client: Any, server: FakeServer) -> None:
     client.upscale(url="https://example.com/a.png")
     assert server.calls[-1].request.source.url == "https://example.com/a.png"
+    for source in ("https://example.com/a.png", upscaled.Url("https://example.com/a.png")):
+        client.upscale(source)
+        assert server.calls[-1].request.source.url == "https://example.com/a.png"
     client.upscale(output_id="out-9", delivery="url")
     assert server.calls[-1].method == "Upscale"
     assert server.calls[-1].request.source.output_id == "out-9"
+
+
+def test_a_result_is_the_source_of_another_call(client: Any, server: FakeServer) -> None:
+    inline = client.upscale(b"image")
+    client.upscale(inline)
+    assert server.calls[-1].image == server.file  # the server did not keep it, so it is sent
+    server.stored = True
+    stored = client.upscale(b"image", delivery="url")
+    client.upscale(stored, delivery="url")
+    assert server.calls[-1].request.source.output_id == "out-1"
+    client.upscale(stored.output, delivery="url")
+    assert server.calls[-1].request.source.output_id == "out-1"
 
 
 def test_sources_that_do_not_add_up_are_refused_before_anything_is_sent(
@@ -154,7 +123,6 @@ def test_sources_that_do_not_add_up_are_refused_before_anything_is_sent(
         cases: list[tuple[Any, dict[str, Any], str]] = [
             (None, {}, "got none"),
             (b"x", {"url": "https://x"}, "got source, url"),
-            ("https://example.com/a.png", {}, "pass it as url="),
             (tmp_path / "none.png", {}, "No such file"),
             (tmp_path, {}, "Is a directory"),
             (text, {}, "mode 'rb'"),
@@ -315,13 +283,13 @@ def test_a_file_that_is_not_proven_is_never_handed_out(
 
 
 def test_the_catalogue_and_the_server_answer(client: Any, server: FakeServer) -> None:
-    assert [model.name for model in client.list_models()] == [
+    assert [model.name for model in client.models.list()] == [
         "real-esrgan-x4-plus",
         "real-esrgan-animevideo-v3",
     ]
-    assert client.get_model("RealESRGAN_x4plus").name == "real-esrgan-x4-plus"
+    assert client.models.get("RealESRGAN_x4plus").name == "real-esrgan-x4-plus"
     with pytest.raises(upscaled.NotFoundError, match="no model named 'x'"):
-        client.get_model("x")
+        client.models.get("x")
     info = client.server_info()
     assert (info.version, info.limits.max_inline_bytes, info.unimplemented) == ("1.2.3", 32 << 20, ("Jobs",))
     for call in server.calls:

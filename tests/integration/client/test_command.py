@@ -16,25 +16,11 @@ from pathlib import Path
 import grpc
 import pytest
 from fake_server import Failure, FakeServer
+from running import run
 
 import upscaled
 
 pytest.importorskip("typer", reason="needs the extra cli")
-
-
-def run(
-    *arguments: str | os.PathLike[str], server: FakeServer | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "upscaled", *map(os.fspath, arguments)]
-    given = {"UPSCALED_SERVER": server.target} if server else {}
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **given, **environment},
-    )
 
 
 @pytest.fixture
@@ -49,7 +35,7 @@ def test_the_version_is_printed() -> None:
 
 
 def test_the_help_names_every_command_and_option() -> None:
-    assert all(word in run("--help").stdout for word in ("upscale", "models", "--version"))
+    assert all(word in run("--help").stdout for word in ("upscale", "models", "jobs", "usage", "--version"))
     text = run("upscale", "--help").stdout
     for option in [
         "--output",

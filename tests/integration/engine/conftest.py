@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from tests.integration.engine.truth import Load, Network, Networks, Truth, whole_image
 
 from upscaled_server.engine.architectures import Architecture
+from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
+from upscaled_server.engine.backends.torch_backend import TorchNetwork
 from upscaled_server.engine.catalogue import Catalogue, ModelSpec
+from upscaled_server.engine.networks.build import build_network
 from upscaled_server.engine.shims import import_spandrel
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.engine.weights.store import LoadedWeights, StoreOptions, WeightStore
@@ -23,6 +30,12 @@ GENERAL = ("real-esrgan-x4-v3", "real-esrgan-x4-v3-wdn")
 @pytest.fixture(scope="session")
 def spandrel() -> Any:
     return import_spandrel()
+
+
+@pytest.fixture(scope="session")
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
 
 
 def random_state(architecture: Architecture, seed: int = 7) -> StateDict:
@@ -62,6 +75,46 @@ def load_weights(
         return cache[name]
 
     return load
+
+
+@pytest.fixture(scope="module")
+def networks(load_weights: Load) -> Iterator[Networks]:
+    """Each is made once for a module of tests."""
+    made: dict[tuple[str, str], Network] = {}
+
+    def network(name: str, backend: str) -> Network:
+        if (name, backend) not in made:
+            weights = load_weights(name)
+            architecture = weights.spec.architecture
+            made[name, backend] = (
+                NcnnNetwork(weights.as_ncnn(), scale=architecture.scale, architecture=architecture)
+                if backend == "ncnn"
+                else TorchNetwork(weights.state, architecture)
+            )
+        return made[name, backend]
+
+    yield network
+    for each in made.values():
+        each.close()
+
+
+@pytest.fixture(scope="module")
+def truth(load_weights: Load) -> Truth:
+    """By a model's name, what it makes of a whole image: see `whole_image`. Each image is computed once."""
+
+    @cache
+    def plain(name: str) -> torch.nn.Module:
+        weights = load_weights(name)
+        return build_network(weights.spec.architecture, weights.state)
+
+    @cache
+    def upscaled(
+        name: str, shape: tuple[int, ...], dtype: np.dtype[Any], image: bytes
+    ) -> NDArray[np.float32]:
+        pixels = np.frombuffer(image, dtype).reshape(shape)
+        return whole_image(plain(name), load_weights(name).spec.architecture, pixels)
+
+    return lambda name, image: upscaled(name, image.shape, image.dtype, image.tobytes())
 
 
 def _random_pth(spec: ModelSpec, folder: Path) -> Path:

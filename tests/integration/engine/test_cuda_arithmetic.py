@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from tests.integration.engine.conftest import random_state
+from tests.integration.engine.truth import Load, Photo, driven
 
 from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
 from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
@@ -20,12 +20,9 @@ from upscaled_server.engine.backends.torch_backend import TorchNetwork
 from upscaled_server.engine.bands.run import BandsRun
 from upscaled_server.engine.run import PiecesRun
 from upscaled_server.engine.together import step_together
-from upscaled_server.engine.weights.store import LoadedWeights
 from upscaled_server.errors import ProcessingFailed
 from upscaled_server.tiling.cut import Piece, cut_axis
 from upscaled_server.tiling.plan import RunPlan
-
-Photo = Callable[[int, int], NDArray[np.uint8]]
 
 # Deep enough for everything that the real ones have: several blocks, both unshuffles, all layers.
 NETWORKS: dict[str, Architecture] = {
@@ -34,12 +31,6 @@ NETWORKS: dict[str, Architecture] = {
     "rrdb": Rrdb(blocks=2, features=16, growth=8),
     "rrdb x2": Rrdb(blocks=1, scale=2, features=16, growth=8),
 }
-
-
-@pytest.fixture(scope="module")
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -146,22 +137,14 @@ def test_bands_are_as_the_whole_image(
     plan = _plan(network, image, rows, halo=bands.graph.lag_rows, steps_per_band=3 if rows > 50 else 1)
     run = BandsRun(bands, plan, 8, executor)
     assert run.batch_key is None
-    found, fed = [], 0
-    while not run.done:
-        wanted = run.rows_wanted
-        run.feed(image[fed : fed + wanted])
-        fed += wanted
-        found.append(run.step())
+    result = driven(run, image)
     truth = np.empty((53 * network.scale, 17 * network.scale, 3), np.uint8)
     plain.infer(image, _piece(image, network), truth, threads=1)
-    result = np.concatenate(found)
     assert np.abs(result.astype(int) - truth).max() <= 1
     assert (result != truth).mean() < 1e-3
 
 
-def test_half_precision_keeps_its_promise_on_real_weights(
-    load_weights: Callable[[str], LoadedWeights], photo: Photo
-) -> None:
+def test_half_precision_keeps_its_promise_on_real_weights(load_weights: Load, photo: Photo) -> None:
     weights = load_weights("real-esrgan-animevideo-v3")
     network = on_lane(weights.state, weights.spec.architecture, Lane(torch.device("cpu")), "fp16")
     assert network.precision == "fp16"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.integration.engine.truth import Load, Photo, driven
 
 from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
 from upscaled_server.engine.backends.cuda.lane import Lane
@@ -22,8 +23,6 @@ from upscaled_server.tiling.plan import RunPlan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
-Load = Callable[[str], LoadedWeights]
-Photo = Callable[[int, int], NDArray[np.uint8]]
 MODELS = ("real-esrgan-animevideo-v3", "real-esrgan-x4-plus-anime", "real-esrgan-x4-plus")
 
 
@@ -151,12 +150,4 @@ def test_memory_of_a_closed_network_is_given_back(lane: Lane, load_weights: Load
 
 
 def _upscale(engine: Engine, plan: RunPlan, image: NDArray[np.uint8]) -> NDArray[Any]:
-    run = engine.open_run("real-esrgan-x4-plus-anime", plan, 8)
-    rows, fed = [], 0
-    while not run.done:
-        wanted = run.rows_wanted
-        run.feed(image[fed : fed + wanted])
-        fed += wanted
-        rows.append(run.step())
-    run.close()
-    return np.concatenate(rows)
+    return driven(engine.open_run("real-esrgan-x4-plus-anime", plan, 8), image)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.integration.engine.truth import Photo
 
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom.files import list_files
@@ -23,8 +24,6 @@ from upscaled_server.engine.shims import import_spandrel
 from upscaled_server.engine.weights.store import StoreOptions, WeightStore
 from upscaled_server.errors import WeightsRejected
 from upscaled_server.tiling.choose import choose_plan
-
-Photo = Callable[[int, int], np.ndarray[Any, Any]]
 
 
 def _span() -> torch.nn.Module:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tests.integration.engine.file_server import BODY, FileServer, Handler, serving
 
 from upscaled_server.engine.catalogue import MODELS
 from upscaled_server.engine.weights.download import Downloader, DownloadLimits
 from upscaled_server.engine.weights.store import StoreOptions, WeightStore
 from upscaled_server.errors import WeightsRejected, WeightsUnavailable
 
-BODY = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(BODY).hexdigest()
 LIMITS = DownloadLimits(
     idle_seconds=1,
@@ -30,62 +28,10 @@ LIMITS = DownloadLimits(
 )
 
 
-class _Server(ThreadingHTTPServer):
-    """`answer` is called with each request; `asked` holds the Range header of every request."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[str | None] = []
-        self.answer: Callable[[_Handler], None] = lambda handler: handler.send_part(BODY)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.headers.get("Range"))
-        with contextlib.suppress(ConnectionError):
-            self.server.answer(self)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def offset(self) -> int:
-        header = self.headers.get("Range")
-        return int(header.removeprefix("bytes=").rstrip("-")) if header else 0
-
-    def send_part(self, body: bytes, *, cut: int | None = None) -> None:
-        """The body from the wanted offset on; with `cut`, only so many bytes of it before the connection
-        ends."""
-        offset = self.offset()
-        self.send_response(206 if offset else 200)
-        if offset:
-            self.send_header("Content-Range", f"bytes {offset}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - offset))
-        self.end_headers()
-        self.wfile.write(body[offset:] if cut is None else body[offset : offset + cut])
-
-    def send_status(self, status: int) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-
 @pytest.fixture
-def server() -> Iterator[_Server]:
-    server = _Server()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def server() -> Iterator[FileServer]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -93,7 +39,7 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "cache" / "weights.pth"
 
 
-def _fetch(server: _Server, target: Path, **changes: object) -> Path:
+def _fetch(server: FileServer, target: Path, **changes: object) -> Path:
     arguments = {"size_bytes": len(BODY), "sha256": DIGEST} | changes
     return Downloader(LIMITS).fetch(server.url + "/v1/weights.pth", target, **arguments)  # type: ignore[arg-type]
 
@@ -102,7 +48,7 @@ def _leftovers(target: Path) -> set[str]:
     return {path.name for path in target.parent.iterdir()} - {target.name, target.name + ".lock"}
 
 
-def test_a_file_is_fetched_with_progress(server: _Server, target: Path) -> None:
+def test_a_file_is_fetched_with_progress(server: FileServer, target: Path) -> None:
     seen: list[tuple[int, int]] = []
     assert _fetch(server, target, progress=lambda done, total: seen.append((done, total))) == target
     assert target.read_bytes() == BODY
@@ -111,20 +57,20 @@ def test_a_file_is_fetched_with_progress(server: _Server, target: Path) -> None:
     assert not _leftovers(target)
 
 
-def test_a_file_that_is_there_is_not_fetched_again(server: _Server, target: Path) -> None:
+def test_a_file_that_is_there_is_not_fetched_again(server: FileServer, target: Path) -> None:
     _fetch(server, target)
     _fetch(server, target)
     assert len(server.asked) == 1
 
 
-def test_a_cut_download_is_resumed_where_it_ended(server: _Server, target: Path) -> None:
+def test_a_cut_download_is_resumed_where_it_ended(server: FileServer, target: Path) -> None:
     server.answer = lambda handler: handler.send_part(BODY, cut=100_000 if len(server.asked) < 4 else None)
     _fetch(server, target)
     assert target.read_bytes() == BODY
     assert server.asked == [None, "bytes=100000-", "bytes=200000-", "bytes=300000-"]
 
 
-def test_a_part_of_an_earlier_call_is_continued(server: _Server, target: Path) -> None:
+def test_a_part_of_an_earlier_call_is_continued(server: FileServer, target: Path) -> None:
     server.answer = lambda handler: handler.send_part(BODY, cut=0 if len(server.asked) > 1 else 150_000)
     with pytest.raises(WeightsUnavailable):
         _fetch(server, target)
@@ -135,8 +81,8 @@ def test_a_part_of_an_earlier_call_is_continued(server: _Server, target: Path) -
     assert server.asked == ["bytes=150000-"]
 
 
-def test_a_server_that_ignores_ranges_starts_over(server: _Server, target: Path) -> None:
-    def answer(handler: _Handler) -> None:
+def test_a_server_that_ignores_ranges_starts_over(server: FileServer, target: Path) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(BODY)))
         handler.end_headers()
@@ -147,11 +93,11 @@ def test_a_server_that_ignores_ranges_starts_over(server: _Server, target: Path)
     assert target.read_bytes() == BODY
 
 
-def test_a_range_that_is_refused_starts_over(server: _Server, target: Path) -> None:
+def test_a_range_that_is_refused_starts_over(server: FileServer, target: Path) -> None:
     target.parent.mkdir()
     target.with_name(target.name + ".part").write_bytes(BODY[:1000])
 
-    def answer(handler: _Handler) -> None:
+    def answer(handler: Handler) -> None:
         if handler.offset():
             handler.send_status(416)
         else:
@@ -162,7 +108,7 @@ def test_a_range_that_is_refused_starts_over(server: _Server, target: Path) -> N
     assert server.asked == ["bytes=1000-", None]
 
 
-def test_a_part_of_another_file_is_thrown_away(server: _Server, target: Path) -> None:
+def test_a_part_of_another_file_is_thrown_away(server: FileServer, target: Path) -> None:
     target.parent.mkdir()
     target.with_name(target.name + ".part").write_bytes(b"x" * 5000)
     _fetch(server, target)
@@ -170,14 +116,14 @@ def test_a_part_of_another_file_is_thrown_away(server: _Server, target: Path) ->
     assert server.asked == ["bytes=5000-", None]
 
 
-def test_a_part_that_is_too_long_is_thrown_away(server: _Server, target: Path) -> None:
+def test_a_part_that_is_too_long_is_thrown_away(server: FileServer, target: Path) -> None:
     target.parent.mkdir()
     target.with_name(target.name + ".part").write_bytes(BODY + b"more")
     _fetch(server, target)
     assert target.read_bytes() == BODY
 
 
-def test_another_file_is_refused_and_never_gets_its_name(server: _Server, target: Path) -> None:
+def test_another_file_is_refused_and_never_gets_its_name(server: FileServer, target: Path) -> None:
     server.answer = lambda handler: handler.send_part(BODY[:-1] + b"!")
     with pytest.raises(WeightsRejected, match="SHA-256") as caught:
         _fetch(server, target)
@@ -186,14 +132,14 @@ def test_another_file_is_refused_and_never_gets_its_name(server: _Server, target
     assert not _leftovers(target)
 
 
-def test_a_file_of_another_length_is_refused_by_its_head(server: _Server, target: Path) -> None:
+def test_a_file_of_another_length_is_refused_by_its_head(server: FileServer, target: Path) -> None:
     server.answer = lambda handler: handler.send_part(BODY + b"!")
     with pytest.raises(WeightsRejected, match="bytes instead of"):
         _fetch(server, target)
 
 
-def test_an_endless_body_is_cut(server: _Server, target: Path) -> None:
-    def answer(handler: _Handler) -> None:
+def test_an_endless_body_is_cut(server: FileServer, target: Path) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.end_headers()
         while True:
@@ -205,10 +151,10 @@ def test_an_endless_body_is_cut(server: _Server, target: Path) -> None:
     assert target.with_name(target.name + ".part").stat().st_size <= len(BODY)
 
 
-def test_a_dripping_body_is_given_up(server: _Server, target: Path) -> None:
+def test_a_dripping_body_is_given_up(server: FileServer, target: Path) -> None:
     stop = threading.Event()
 
-    def answer(handler: _Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(BODY)))
         handler.end_headers()
@@ -223,10 +169,10 @@ def test_a_dripping_body_is_given_up(server: _Server, target: Path) -> None:
     assert not target.exists()
 
 
-def test_a_silent_server_is_given_up(server: _Server, target: Path) -> None:
+def test_a_silent_server_is_given_up(server: FileServer, target: Path) -> None:
     stop = threading.Event()
 
-    def answer(_: _Handler) -> None:
+    def answer(_: Handler) -> None:
         stop.wait(10)
 
     server.answer = answer
@@ -239,7 +185,7 @@ def test_a_silent_server_is_given_up(server: _Server, target: Path) -> None:
 
 @pytest.mark.parametrize(("status", "requests"), [(404, 1), (403, 1), (503, 3), (429, 3)])
 def test_a_refusal_is_reported_and_retried_only_if_that_can_help(
-    server: _Server, target: Path, status: int, requests: int
+    server: FileServer, target: Path, status: int, requests: int
 ) -> None:
     server.answer = lambda handler: handler.send_status(status)
     with pytest.raises(WeightsUnavailable, match=str(status)):
@@ -247,7 +193,7 @@ def test_a_refusal_is_reported_and_retried_only_if_that_can_help(
     assert len(server.asked) == requests
 
 
-def test_nobody_listening_is_reported(target: Path, server: _Server) -> None:
+def test_nobody_listening_is_reported(target: Path, server: FileServer) -> None:
     url = server.url
     server.shutdown()
     server.server_close()
@@ -261,11 +207,11 @@ def test_only_http_is_spoken(target: Path, url: str) -> None:
         Downloader(LIMITS).fetch(url, target, size_bytes=1, sha256=DIGEST)
 
 
-def test_a_redirect_to_a_file_is_not_followed(server: _Server, target: Path, tmp_path: Path) -> None:
+def test_a_redirect_to_a_file_is_not_followed(server: FileServer, target: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(BODY)
 
-    def answer(handler: _Handler) -> None:
+    def answer(handler: Handler) -> None:
         handler.send_response(302)
         handler.send_header("Location", secret.as_uri())
         handler.send_header("Content-Length", "0")
@@ -277,8 +223,8 @@ def test_a_redirect_to_a_file_is_not_followed(server: _Server, target: Path, tmp
     assert not target.exists()
 
 
-def test_two_at_once_fetch_once(server: _Server, target: Path) -> None:
-    def answer(handler: _Handler) -> None:
+def test_two_at_once_fetch_once(server: FileServer, target: Path) -> None:
+    def answer(handler: Handler) -> None:
         time.sleep(0.2)
         handler.send_part(BODY)
 
@@ -301,7 +247,7 @@ def test_two_at_once_fetch_once(server: _Server, target: Path) -> None:
     assert target.read_bytes() == BODY
 
 
-def test_a_folder_that_cannot_be_written_is_reported(server: _Server, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(server: FileServer, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
     with pytest.raises(WeightsUnavailable, match="cannot be written"):
@@ -309,7 +255,7 @@ def test_a_folder_that_cannot_be_written_is_reported(server: _Server, tmp_path: 
 
 
 def test_the_store_fetches_from_the_mirror_and_says_so_when_it_cannot(
-    server: _Server, tmp_path: Path
+    server: FileServer, tmp_path: Path
 ) -> None:
     spec = next(spec for spec in MODELS if spec.name == "real-esrgan-x4-v3")
     spec = replace(spec, official=replace(spec.official, size_bytes=len(BODY), sha256=DIGEST))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.integration.engine.truth import Load
 
 from upscaled_server.engine import catalogue
 from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
 from upscaled_server.engine.networks.build import build_network
 from upscaled_server.engine.weights.ncnn.model import NcnnModel, read_ncnn, write_ncnn
-from upscaled_server.engine.weights.store import LoadedWeights
 
-Load = Callable[[str], LoadedWeights]
 MODELS = [spec.name for spec in catalogue.MODELS]
 
 

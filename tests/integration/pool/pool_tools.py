@@ -110,7 +110,7 @@ async def run_image(pool: Pool, plan: RunPlan, model: str = MODEL) -> NDArray[An
 
 async def kill_worker(pool: Pool) -> None:
     """As the kernel does it when memory is short. Returns when the pool has noticed."""
-    (supervisor,) = pool._supervisors.values()
+    (supervisor,) = pool._fleet
     worker = await supervisor.available()
     os.kill(worker.pid, signal.SIGKILL)
     await worker.lost.wait()

@@ -77,7 +77,7 @@ async def test_a_step_that_runs_ends_and_is_thrown_away(start_pool: StartPool, h
         handle.untell("hold")
         await until(lambda: pool.stats.open_runs == 0)
         assert handle.steps == [40]
-        (supervisor,) = pool._supervisors.values()
+        (supervisor,) = pool._fleet
         worker = await supervisor.available()
         await until(lambda: worker.buffers_away == 0)
         answer = await worker.call("ping")
@@ -102,6 +102,27 @@ async def test_a_step_that_is_only_waited_for_less_long_loses_nothing(
     np.testing.assert_array_equal(rows, run_in_process(engine, plan, image))
 
 
+async def test_of_a_caller_who_left_one_unit_more_is_computed_at_most(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    large, other = make_plan(200, 3000, tile_height=20), make_plan(40, 60, tile_height=20)
+    async with start_pool() as pool:
+        async with pool.open(MODEL, large, 8, caller="leaves") as run:
+            await run.feed(make_image(large))
+            for _ in range(3):
+                await run.step()
+            begun = handle.steps.count(large.width)
+        for _ in range(5):
+            await run_image(pool, other)
+        await until(lambda: pool.stats.open_runs == 0)
+
+        assert handle.steps.count(large.width) <= begun + 1
+        assert handle.steps.count(other.width) == 5 * other.steps
+        assert pool.stats.waiting_runs == pool.stats.waiting_steps == 0
+        assert pool.stats.seconds_pending == 0
+        assert pool.open(MODEL, other, 8).wait_seconds == 0
+
+
 async def test_two_hundred_leave_at_random_moments(start_pool: StartPool, engine: Engine) -> None:
     chance = random.Random(7)
     plan = make_plan(48, 60, tile_height=20)
@@ -114,7 +135,7 @@ async def test_two_hundred_leave_at_random_moments(start_pool: StartPool, engine
 
         await asyncio.gather(*(leave() for _ in range(200)))
         await until(lambda: pool.stats.open_runs == pool.stats.waiting_runs == pool.stats.waiting_steps == 0)
-        (supervisor,) = pool._supervisors.values()
+        (supervisor,) = pool._fleet
         worker = await supervisor.available()
         answer = await worker.call("ping")
         assert answer.result["runs"] == 0

@@ -75,7 +75,7 @@ async def test_killing_the_worker_again_and_again_under_traffic_changes_no_byte(
 
         async def kill() -> None:
             nonlocal kills
-            (supervisor,) = pool._supervisors.values()
+            (supervisor,) = pool._fleet
             while True:
                 worker = await supervisor.available()
                 await asyncio.sleep(0.5)
@@ -109,7 +109,7 @@ async def test_a_caller_who_leaves_gives_the_device_back_within_one_unit(start_p
         assert pool.stats.waiting_steps == 0
         assert pool.stats.seconds_pending == 0
         assert run.steps_done == steps
-        (supervisor,) = pool._supervisors.values()
+        (supervisor,) = pool._fleet
         assert (await (await supervisor.available()).call("ping")).result["runs"] == 0
 
 

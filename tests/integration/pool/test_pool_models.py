@@ -37,7 +37,7 @@ async def test_a_worker_that_follows_another_has_its_models(start_pool: StartPoo
     async with start_pool() as pool:
         await run_image(pool, make_plan(16, 16))
         await kill_worker(pool)
-        await until(lambda: pool.ready)
+        await until(lambda: pool.stats.workers_up)
         assert pool.loaded(MODEL)
     assert handle.lines("models") == [f"+{MODEL}"] * 2
     assert handle.lines("steps") == ["16", "32"]
@@ -47,7 +47,7 @@ async def test_a_model_that_cannot_be_made_ready_does_not_keep_the_worker_down(
     start_pool: StartPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with start_pool(warm_models="nonesuch, real-esrgan-x2-plus") as pool:
-        assert pool.ready
+        assert pool.stats.workers_up == 1
     assert "nonesuch could not be made ready" in caplog.text
     assert "downloading is switched off" in caplog.text
 

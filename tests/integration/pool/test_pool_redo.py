@@ -163,9 +163,9 @@ async def test_rows_that_were_delivered_stay_what_they_are_whoever_is_dead(
     async with start_pool() as pool, pool.open(MODEL, plan, 8) as run:
         await run.feed(make_image(plan))
         first = await run.step()
-        (supervisor,) = pool._supervisors.values()
+        (supervisor,) = pool._fleet
         os.kill((await supervisor.available()).pid, signal.SIGKILL)
-        await until(lambda: not pool.ready)
+        await until(lambda: not pool.stats.workers_up)
 
         expected = run_in_process(engine, plan, make_image(plan))
         np.testing.assert_array_equal(first, expected[: first.shape[0]])

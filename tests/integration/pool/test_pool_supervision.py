@@ -23,7 +23,7 @@ from pool_tools import (
 
 from upscaled_server.engine.weights.store import StoreOptions
 from upscaled_server.errors import FailedPrecondition, Unavailable, WorkerLost
-from upscaled_server.pool import pool as pool_module
+from upscaled_server.pool import fleet
 from upscaled_server.pool.devices import Device
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 async def _worker_pid(pool: Pool) -> int:
-    (supervisor,) = pool._supervisors.values()
+    (supervisor,) = pool._fleet
     return (await supervisor.available()).pid
 
 
@@ -52,8 +52,8 @@ async def test_a_worker_that_does_not_answer_is_replaced(start_pool: StartPool) 
     async with start_pool(heartbeat_seconds=0.1, heartbeat_limit_seconds=1.0) as pool:
         pid = await _worker_pid(pool)
         os.kill(pid, signal.SIGSTOP)
-        await until(lambda: not pool.ready)
-        await until(lambda: pool.ready)
+        await until(lambda: not pool.stats.workers_up)
+        await until(lambda: pool.stats.workers_up)
         assert await _worker_pid(pool) != pid
 
 
@@ -92,9 +92,9 @@ async def test_auto_goes_on_with_the_cpu_where_a_card_cannot_be_used(
         Device("cuda:0", "cuda", "a card", 1, 8 << 30, 6 << 30),
         Device("cuda:1", "cuda", "a card", 1, 8 << 30, 6 << 30),
     )
-    real = pool_module.find_devices
+    real = fleet.find_devices
     monkeypatch.setattr(
-        pool_module, "find_devices", lambda settings: real(settings) if settings.devices == "cpu" else cards
+        fleet, "find_devices", lambda settings: real(settings) if settings.devices == "cpu" else cards
     )
     async with start_pool(devices="auto") as pool:
         assert [device.name for device in pool.devices] == ["cpu"]

@@ -39,7 +39,7 @@ async def test_nobody_waits_for_the_long_step_of_another(start_pool: StartPool, 
             await run.feed(make_image(other)[: run.rows_wanted])
             assert run.rows_wanted == 0
         await until(lambda: pool.stats.open_runs == 1)
-        (supervisor,) = pool._supervisors.values()
+        (supervisor,) = pool._fleet
         await (await supervisor.available()).call("ping")
 
         assert not running.done()
@@ -62,7 +62,7 @@ async def test_waiting_runs_know_their_place_and_too_many_are_refused(
         await until(lambda: pool.waiting == 2)
 
         assert [opening.position for opening in openings] == [1, 2]
-        assert 0 < openings[0].seconds_ahead < openings[1].seconds_ahead
+        assert 0 < openings[0].wait_seconds < openings[1].wait_seconds
         with pytest.raises(Overloaded) as refused:
             await run_image(pool, plan)
         assert refused.value.retry_after_seconds > 0

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from upscaled_server.access import directory as module
+from upscaled_server.access import stored_keys
 from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.access.directory import Directory
-from upscaled_server.access.keys import digest, generate
+from upscaled_server.access.keys import Key, digest, generate
 from upscaled_server.access.mounted import Mounted
 from upscaled_server.errors import (
     AlreadyExists,
@@ -168,8 +168,8 @@ async def test_a_key_that_is_not_known_is_not_repeated_in_the_error(directory: D
 async def test_a_caller_has_a_bounded_number_of_keys(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WORKING_KEYS", 2)
-    monkeypatch.setattr(module, "_MAX_ENDED_KEYS", 1)
+    monkeypatch.setattr(stored_keys, "MAX_WORKING_KEYS", 2)
+    monkeypatch.setattr(stored_keys, "_MAX_ENDED_KEYS", 1)
     await directory.create_caller(ANNA)
     first, _ = await directory.create_key("anna")
     await directory.create_key("anna")
@@ -212,7 +212,7 @@ async def test_a_change_whose_caller_leaves_is_made_to_its_end(
 async def test_what_is_mounted_goes_first_and_is_changed_only_in_its_file(directory: Directory) -> None:
     whole = generate()
     mounted = Caller("anna", weight=9.0)
-    key = module.Key(whole[:16], "anna", digest(whole), 0.0, mounted=True)
+    key = Key(whole[:16], "anna", digest(whole), 0.0, mounted=True)
     await directory.create_caller(ANNA)
     directory.mount(Mounted({"anna": mounted}, {key.id: key}))
     assert directory.caller("anna").caller == mounted

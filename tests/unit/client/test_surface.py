@@ -11,8 +11,21 @@ import pytest
 
 import upscaled
 
-PAIRS = [(upscaled.AsyncClient, upscaled.Client), (upscaled.AsyncModels, upscaled.Models)]
-NAMES = {"aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__"}
+PAIRS = [
+    (upscaled.AsyncClient, upscaled.Client),
+    (upscaled.AsyncModels, upscaled.Models),
+    (upscaled.AsyncJobs, upscaled.Jobs),
+    (upscaled.AsyncJob, upscaled.Job),
+    (upscaled.AsyncInputs, upscaled.Inputs),
+    (upscaled.AsyncOutputs, upscaled.Outputs),
+]
+NAMES = {
+    "aclose": "close",
+    "__aenter__": "__enter__",
+    "__aexit__": "__exit__",
+    "__aiter__": "__iter__",
+    "__anext__": "__next__",
+}
 
 
 def methods(kind: type) -> dict[str, Any]:
@@ -31,17 +44,23 @@ def test_both_clients_have_the_same_methods_and_parameters(aio: type, blocking: 
     for name, member in expected.items():
         ours, theirs = inspect.signature(actual[name]), inspect.signature(member)
         assert ours.parameters == theirs.parameters, name
-        if name != "upscale_stream":  # Stream and EventStream
-            assert ours.return_annotation == theirs.return_annotation, name
+        assert ours.return_annotation == theirs.return_annotation.replace("Async", ""), name
 
 
 def test_both_clients_are_made_alike() -> None:
     assert inspect.signature(upscaled.Client) == inspect.signature(upscaled.AsyncClient)
 
 
+def test_both_clients_have_the_same_parts() -> None:
+    with upscaled.Client("127.0.0.1:1") as blocking:
+        aio = upscaled.AsyncClient("127.0.0.1:1")
+        for name in ("models", "jobs", "inputs", "outputs"):
+            assert type(getattr(aio, name)).__name__ == f"Async{type(getattr(blocking, name)).__name__}"
+
+
 def test_both_streams_can_be_left_in_the_same_ways() -> None:
-    assert {"__aiter__", "__anext__", "aclose", "__aenter__", "__aexit__"} <= set(vars(upscaled.EventStream))
-    assert {"__iter__", "__next__", "close", "__enter__", "__exit__"} <= set(vars(upscaled.Stream))
+    assert set(NAMES) <= set(vars(upscaled.AsyncStream))
+    assert set(NAMES.values()) <= set(vars(upscaled.Stream))
 
 
 def test_everything_exported_exists_and_is_sorted() -> None:

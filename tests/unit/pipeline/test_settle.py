@@ -7,9 +7,9 @@ import math
 import pytest
 
 from upscaled_server.engine.catalogue import Catalogue
-from upscaled_server.errors import FailedPrecondition, InvalidField, NotFound, NotImplementedHere
+from upscaled_server.errors import FailedPrecondition, InvalidField, NotFound
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.request import Delivery, Format, Options, TileOptions
+from upscaled_server.pipeline.request import Format, Options, TileOptions
 from upscaled_server.pipeline.settle import Settled, settle
 
 
@@ -76,17 +76,6 @@ def test_a_value_outside_its_range_names_its_field_limit_and_value(options: Opti
         _settle(options)
     assert caught.value.field == field
     assert {"field", "limit", "actual"} <= set(caught.value.numbers)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        Options(delivery=Delivery.URL),
-    ],
-)
-def test_what_comes_later_is_named_and_never_faked(options: Options) -> None:
-    with pytest.raises(NotImplementedHere):
-        _settle(options)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from upscaled_server.pool.scheduler.policy import Grant, Policy, Scheduler, Unit
 
 @dataclass
 class Run:
-    """An image of `steps` units: the next is submitted when the one before has ended."""
+    """An image of `steps` units: the next is submitted when the one before has ended; `at_a_stretch`, in its
+    place."""
 
     name: int
     device: str
@@ -24,6 +25,8 @@ class Run:
     batch: bool = False
     deadline: float = float("inf")
     batch_key: str | None = None
+    at_a_stretch: bool = False
+    first_number: int = 0
     begun_at: float = 0.0
     ended_at: float = 0.0
 
@@ -36,6 +39,7 @@ class Run:
             batch=self.batch,
             latest_start=self.deadline - 2 * self.steps * self.unit_seconds,
             batch_key=self.batch_key,
+            since=self.first_number,
         )
 
 
@@ -85,6 +89,8 @@ class Simulation:
         unit = run.unit()
         self.running[unit] = run
         self.scheduler.submit(unit, self.now)
+        if run.at_a_stretch:
+            run.first_number = unit.number
 
     def _leave(self, run: Run) -> None:
         run.steps = 1  # the one that is computed is the last

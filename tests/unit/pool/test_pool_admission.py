@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscaled_server.errors import DeadlinePassed, LimitExceeded, Overloaded, Unavailable
-from upscaled_server.pool.admission import MAX_OVERTAKEN, Admission, Place, Ticket
+from upscaled_server.pool.admission import MAX_OVERTAKEN, Admission
+from upscaled_server.pool.claim import Claim, Needs
+from upscaled_server.pool.places import LEFT_ALONE_SECONDS, Place, Ticket
 
 
 def _place(name: str = "cpu", budget: int = 100, max_open: int = 4, up: bool = True) -> Place:
@@ -20,9 +22,26 @@ def _place(name: str = "cpu", budget: int = 100, max_open: int = 4, up: bool = T
 
 
 def _enter(
-    admission: Admission, state: int = 10, working: int = 0, seconds: float = 1.0, **more: Any
+    admission: Admission,
+    state: int = 10,
+    working: int = 0,
+    seconds: float = 1.0,
+    measured: bool = False,
+    only_on: str | None = None,
+    batch: bool = False,
+    **claim: Any,
 ) -> Ticket:
-    return admission.enter(state_bytes=state, working_bytes=working, seconds=seconds, **more)
+    needs = Needs(
+        state_bytes=state,
+        working_bytes=working,
+        seconds=seconds,
+        step_seconds=0.1,
+        measured=measured,
+        only_on=only_on,
+    )
+    ticket = Ticket.of(needs, Claim(priority="batch" if batch else "interactive", **claim))
+    admission.enter(ticket)
+    return ticket
 
 
 async def test_state_adds_up_and_working_memory_counts_once() -> None:
@@ -179,6 +198,43 @@ async def test_a_waiter_that_is_cancelled_makes_room_for_the_next() -> None:
     assert next_one.place is not None
     admission.leave(next_one)
     assert admission.idle.is_set()
+
+
+async def test_a_queue_full_of_batch_work_has_room_for_interactive_work() -> None:
+    admission = Admission([_place(max_open=4)], max_waiting=8)
+    for _ in range(4):
+        _enter(admission)
+    with pytest.raises(Overloaded) as refused:
+        for _ in range(20):
+            _enter(admission, batch=True)
+    assert refused.value.numbers["queue_limit"] == 6
+    assert _enter(admission).place is None
+    assert admission.waiting == 7
+
+
+async def test_those_who_fit_do_not_wait_for_one_whose_device_is_gone() -> None:
+    large, small = _place("large", budget=100, max_open=2, up=False), _place("small", budget=10)
+    admission = Admission([large, small], 100)
+    waits = _enter(admission, 90)
+    for _ in range(2 * MAX_OVERTAKEN):
+        admission.leave(_enter(admission, 1))
+    assert _enter(admission, 1).place is small
+
+    large.up = True
+    admission.advance()
+    assert waits.place is large
+
+
+async def test_a_place_that_waits_for_its_model_keeps_nobody_out_for_long() -> None:
+    now = 0.0
+    admission = Admission([_place(max_open=2)], 100, clock=lambda: now)
+    for _ in range(2):  # their callers have made no call yet: the model is being fetched
+        assert _enter(admission).place is not None
+    other = _enter(admission)
+    assert other.place is None
+    now = LEFT_ALONE_SECONDS + 0.1
+    admission.advance()
+    assert other.place is not None
 
 
 @given(

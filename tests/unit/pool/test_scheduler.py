@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -90,6 +91,29 @@ def test_a_large_image_gives_way_after_every_unit() -> None:
     simulation.run()
 
     assert [name for _, _, name in simulation.log][:8] == [1, 2, 1, 2, 1, 2, 1, 1]
+
+
+def test_small_images_of_a_caller_are_finished_in_the_order_in_which_they_came() -> None:
+    simulation = Simulation(1, Policy(ahead=1))
+    for name in range(6):
+        simulation.arrive(Run(name, "device 0", 3, 0.1, at_a_stretch=True), at=0.001 * name)
+    simulation.run()
+
+    assert [run.name for run in simulation.finished] == list(range(6))
+    assert [name for _, _, name in simulation.log] == [name for name in range(6) for _ in range(3)]
+
+
+def test_a_large_image_has_a_unit_between_small_ones_however_many_come() -> None:
+    simulation = Simulation(1, Policy(ahead=1))
+    simulation.arrive(Run(100, "device 0", 1000, 0.1), at=0.0)
+    for name in range(70):  # two at a time, for four fifths of the device
+        simulation.arrive(Run(name, "device 0", 2, 0.1, at_a_stretch=True), at=0.5 * (name // 2))
+    simulation.run(until=18.0)
+
+    turns = [at for at, _, name in simulation.log if name == 100]
+    assert max(after - before for before, after in itertools.pairwise(turns)) < 1.0
+    # And none of the small ones waits for more than one of its units, and for the one that came with it.
+    assert all(run.ended_at - run.begun_at <= 0.1 + 2 * 0.2 + 0.01 for run in simulation.finished)
 
 
 def test_batch_work_is_not_starved_by_interactive_work() -> None:

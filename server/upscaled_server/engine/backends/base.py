@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,18 +84,19 @@ def full_scale(dtype: np.dtype[Any]) -> int:
 
 def pad_piece(source: NDArray[Any], piece: Piece) -> NDArray[Any]:
     """`source` with the padding its piece asks for at the right and the bottom; the array itself if there is
-    none.
+    none."""
+    return pad_behind(pad_behind(source, 0, piece.down.pad), 1, piece.across.pad)
+
+
+def pad_behind(pixels: NDArray[Any], axis: int, amount: int) -> NDArray[Any]:
+    """(h, w, 3) with so many rows (axis 0) or columns (axis 1) more; the array itself for none.
 
     Reflected without the border pixel, as upstream pads to a multiple; where the image is too small to be
     reflected, the border pixel is repeated.
     """
-    bottom, right = piece.down.pad, piece.across.pad
-    if not bottom and not right:
-        return source
-    for axis, amount in ((0, bottom), (1, right)):
-        if amount:
-            mode = "reflect" if source.shape[axis] > amount else "edge"
-            widths = [(0, 0), (0, 0), (0, 0)]
-            widths[axis] = (0, amount)
-            source = np.pad(source, widths, mode=mode)  # type: ignore[call-overload]
-    return source
+    if not amount:
+        return pixels
+    mode: Literal["reflect", "edge"] = "reflect" if pixels.shape[axis] > amount else "edge"
+    widths = [(0, 0), (0, 0), (0, 0)]
+    widths[axis] = (0, amount)
+    return np.pad(pixels, widths, mode=mode)

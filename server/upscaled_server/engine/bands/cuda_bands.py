@@ -78,8 +78,8 @@ class CudaBands:
                 ]
                 for wait in waiting:
                     wait()
-            except BaseException:
-                self.lane.synchronize()  # nothing may write to `out` any more
+            except BaseException:  # an interrupt too: nothing may write to `out` any more
+                self.lane.synchronize()
                 raise
         if overflow[0]:
             raise self._overflowed()
@@ -147,17 +147,7 @@ class _Segment:
                 if blob not in self._joined:
                     self._reserve(blob)
         kept = {blob: self._kept(blob) for blob, join in work.joins.items() if join.kept}
-        for blob in work.joins:
-            self._carried.pop((work.segment, blob), None)
-        self._carried.update(((work.segment, blob), rows) for blob, rows in kept.items())
-        for blob in [blob for blob in band.blobs if graph.last_read_in[blob] <= work.segment]:
-            del band.blobs[blob]
-        last = len(graph.segments)
-        band.blobs.update(
-            (blob, rows)
-            for blob, rows in self._made.items()
-            if graph.last_read_in.get(blob, last) > work.segment
-        )
+        band.commit(graph, work, self._carried, kept=kept, made=self._made)
 
     def _reserve(self, blob: str) -> torch.Tensor:
         """The buffer of a blob, with its carried rows and the zero row below; the view that new rows go

@@ -56,17 +56,7 @@ class Segment:
             for blob, join in work.joins.items()
             if join.kept
         }
-        for blob in work.joins:
-            self._carried.pop((work.segment, blob), None)
-        self._carried.update(((work.segment, blob), rows) for blob, rows in kept.items())
-        for blob in [blob for blob in band.blobs if graph.last_read_in[blob] <= work.segment]:
-            del band.blobs[blob]
-        last = len(graph.segments)
-        band.blobs.update(
-            (blob, value)
-            for blob, value in self._made.items()
-            if graph.last_read_in.get(blob, last) > work.segment
-        )
+        band.commit(graph, work, self._carried, kept=kept, made=self._made)
 
     def _make_room(self) -> None:
         """A stack for the blobs that a convolution reads together, and one for each of the others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,6 +36,29 @@ class Band:
         """Rows [start, end) as (rows, how many zero rows above them, how many below)."""
         above, below = max(0, -start), max(0, end - self.height)
         return self.window.view(start + above, end - below), above, below
+
+    def commit(
+        self,
+        graph: StreamGraph,
+        work: Work,
+        carried: Carried,
+        *,
+        kept: Mapping[str, Any],
+        made: Mapping[str, Any],
+    ) -> None:
+        """Hand on what a segment `kept` for the next band and `made` for later segments, and drop what nobody
+        reads again. A backend does this last, so that a segment that fails has changed nothing."""
+        segment = work.segment
+        for blob in work.joins:
+            carried.pop((segment, blob), None)
+        carried.update(((segment, blob), rows) for blob, rows in kept.items())
+        for blob in [blob for blob in self.blobs if graph.last_read_in[blob] <= segment]:
+            del self.blobs[blob]
+        # What no operation reads is the result: `store` does.
+        last = len(graph.segments)
+        self.blobs.update(
+            (blob, rows) for blob, rows in made.items() if graph.last_read_in.get(blob, last) > segment
+        )
 
 
 class BandNetwork(Protocol):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from upscaled_server.engine.backends.base import pad_behind
 from upscaled_server.engine.bands.flow import Flow
 from upscaled_server.engine.bands.network import Band, BandNetwork, Carried
 from upscaled_server.engine.bands.wavefront import Flight, Wavefront
@@ -87,15 +88,14 @@ class BandsRun:
             return
         if rows.ndim != 3 or rows.shape[1:] != (width, 3) or self._fed + len(rows) > height:
             raise ProcessingFailed(f"rows of {width} RGB pixels are wanted, at most {height}: {rows.shape}")
-        if self._width > width:
-            rows = _reflected(rows, 1, self._width - width)
+        rows = pad_behind(rows, 1, self._width - width)
         self._window.append(rows)
         self._fed += len(rows)
         if len(rows) and self._fed == height < self._height:
             # The window keeps the rows that the padding reflects: they are the last ones.
             count = min(height, self._height - height + 1)
             last = self._window.view(height - count, height)
-            self._window.append(_reflected(last, 0, self._height - height)[count:])
+            self._window.append(pad_behind(last, 0, self._height - height)[count:])
 
     def step(self) -> NDArray[Any]:
         if self._closed or self.done:
@@ -173,12 +173,3 @@ class BandsRun:
 
 def _padded(size: int, multiple: int) -> int:
     return math.ceil(size / multiple) * multiple
-
-
-def _reflected(rows: NDArray[Any], axis: int, amount: int) -> NDArray[Any]:
-    """Padded behind as `backends.base.pad_piece` does."""
-    mode = "reflect" if rows.shape[axis] > amount else "edge"
-    widths = [(0, 0), (0, 0), (0, 0)]
-    widths[axis] = (0, amount)
-    padded: NDArray[Any] = np.pad(rows, widths, mode=mode)  # type: ignore[call-overload]
-    return padded

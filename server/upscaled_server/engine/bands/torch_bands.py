@@ -104,17 +104,7 @@ class _Segment:
             self._made[op.name] = result = self._compute(op, sources)
             if op.name in work.joins:
                 self._join(op.name, result)
-        for blob in work.joins:
-            self._carried.pop((work.segment, blob), None)
-        self._carried.update(((work.segment, blob), rows) for blob, rows in self._kept.items())
-        for blob in [blob for blob in band.blobs if graph.last_read_in[blob] <= work.segment]:
-            del band.blobs[blob]
-        last = len(graph.segments)
-        band.blobs.update(
-            (blob, rows)
-            for blob, rows in self._made.items()
-            if graph.last_read_in.get(blob, last) > work.segment
-        )
+        band.commit(graph, work, self._carried, kept=self._kept, made=self._made)
 
     def _join(self, blob: str, new: torch.Tensor | None) -> None:
         """Put together the carried rows, the new ones (if there are any) and the zero row below."""

@@ -82,7 +82,7 @@ class Wavefront:
         while (flight := self._take()) is not None:
             try:
                 self._compute(flight)
-            except BaseException as error:
+            except BaseException as error:  # `run` raises it, in the thread that called
                 with self._changed:
                     flight.busy = False
                     self._left += 1
@@ -106,7 +106,7 @@ class Wavefront:
                     break
                 try:
                     flight = self._next()
-                except BaseException as error:
+                except BaseException as error:  # as above
                     self._failure = error
                     break
                 if flight is not None:

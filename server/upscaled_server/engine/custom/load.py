@@ -6,11 +6,10 @@ architecture the tensors belong to is told from their names and shapes, out of s
 
 from __future__ import annotations
 
-import io
-import pickle
 from typing import Any
 
 from upscaled_server.engine.shims import import_spandrel
+from upscaled_server.engine.weights.pth_file import first_line, load_by_torch
 from upscaled_server.errors import WeightsRejected
 
 # Where files keep their tensors when they keep more than them, in the order in which spandrel looks.
@@ -24,12 +23,12 @@ def load_custom(data: bytes, suffix: str, origin: str) -> Any:
     network, and `FailedPrecondition` where spandrel is not installed.
     """
     spandrel = import_spandrel()
-    state = _read_safetensors(data, origin) if suffix == ".safetensors" else _read_pth(data, origin)
+    state = _read_safetensors(data, origin) if suffix == ".safetensors" else load_by_torch(data, origin)
     try:
         network = spandrel.ModelLoader(device="cpu").load_from_state_dict(_unwrapped(state))
     except Exception as error:
         # spandrel raises what its architectures happen to raise for tensors that do not fit.
-        raise WeightsRejected(f"{origin} is no network that spandrel knows: {_line(error)}") from error
+        raise WeightsRejected(f"{origin} is no network that spandrel knows: {first_line(error)}") from error
     if not isinstance(network, spandrel.ImageModelDescriptor) or network.purpose != "SR":
         kind = getattr(network, "purpose", type(network).__name__)
         raise WeightsRejected(f"{origin} is not for single-image super-resolution but {kind}")
@@ -44,20 +43,6 @@ def load_custom(data: bytes, suffix: str, origin: str) -> Any:
     return network
 
 
-def _read_pth(data: bytes, origin: str) -> Any:
-    import torch
-
-    try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsRejected(
-            f"{origin} was not opened, it holds more than tensors: {_line(error)}"
-        ) from error
-    except Exception as error:
-        # torch raises many types for damaged files.
-        raise WeightsRejected(f"{origin} is not a .pth file we can read: {_line(error)}") from error
-
-
 def _read_safetensors(data: bytes, origin: str) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -65,7 +50,9 @@ def _read_safetensors(data: bytes, origin: str) -> Any:
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise WeightsRejected(f"{origin} is not a safetensors file we can read: {_line(error)}") from error
+        raise WeightsRejected(
+            f"{origin} is not a safetensors file we can read: {first_line(error)}"
+        ) from error
 
 
 def _unwrapped(state: Any) -> dict[str, Any]:
@@ -82,8 +69,3 @@ def _unwrapped(state: Any) -> dict[str, Any]:
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-
-
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

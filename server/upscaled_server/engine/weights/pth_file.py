@@ -35,7 +35,7 @@ def read_pth(data: bytes, origin: str, *, with_torch: bool | None = None) -> dic
     _check_zip(data, origin)
     if with_torch is None:
         with_torch = importlib.util.find_spec("torch") is not None
-    content = _by_torch(data, origin) if with_torch else _by_us(data, origin)
+    content = load_by_torch(data, origin) if with_torch else _by_us(data, origin)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -63,7 +63,8 @@ def _check_zip(data: bytes, origin: str) -> None:
         )
 
 
-def _by_torch(data: bytes, origin: str) -> Any:
+def load_by_torch(data: bytes, origin: str) -> Any:
+    """Tensors and plain containers of them, as they lie in the file. Raises `WeightsRejected`."""
     import pickle
 
     import torch
@@ -74,7 +75,7 @@ def _by_torch(data: bytes, origin: str) -> Any:
         raise _more_than_tensors(origin, error) from error
     except Exception as error:
         # torch raises many types for damaged files, RuntimeError and KeyError among them.
-        raise WeightsRejected(f"{origin} is not a .pth file we can read: {_first_line(error)}") from error
+        raise WeightsRejected(f"{origin} is not a .pth file we can read: {first_line(error)}") from error
 
 
 def _by_us(data: bytes, origin: str) -> Any:
@@ -84,11 +85,11 @@ def _by_us(data: bytes, origin: str) -> Any:
         raise _more_than_tensors(origin, error) from error
     except Exception as error:
         # The unpickler raises nearly anything for damaged bytes.
-        raise WeightsRejected(f"{origin} is not a .pth file we can read: {_first_line(error)}") from error
+        raise WeightsRejected(f"{origin} is not a .pth file we can read: {first_line(error)}") from error
 
 
 def _more_than_tensors(origin: str, error: Exception) -> WeightsRejected:
-    return WeightsRejected(f"{origin} was not opened, it holds more than tensors: {_first_line(error)}")
+    return WeightsRejected(f"{origin} was not opened, it holds more than tensors: {first_line(error)}")
 
 
 def _to_numpy(tensor: Any) -> NDArray[Any] | None:
@@ -100,6 +101,6 @@ def _to_numpy(tensor: Any) -> NDArray[Any] | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]

@@ -49,7 +49,7 @@ def run(
                 _send(sock, wire.ERROR, wire.pack_error(refusal))
         except (BrokenPipeError, ConnectionResetError, BlockingIOError):
             return 0  # the reader has left, or has been idle too long
-        except Exception as error:
+        except Exception as error:  # the server is told, and whoever asked gets an answer
             _send(sock, wire.ERROR, wire.pack_error(_our_fault(error)))
             return wire.EXIT_OUR_FAULT
     return 0

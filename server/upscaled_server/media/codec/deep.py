@@ -142,7 +142,7 @@ def _heif(image: Image.Image) -> Deep | None:
         import pillow_heif
 
         file.seek(0)
-        opened = pillow_heif.HeifFile(  # type: ignore[no-untyped-call]
+        opened = pillow_heif.HeifFile(  # type: ignore[no-untyped-call]  # it has no annotations
             file, convert_hdr_to_8bit=False, hdr_to_16bit=True
         )
         frame = opened[opened.primary_index]

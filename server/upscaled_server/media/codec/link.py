@@ -63,7 +63,7 @@ class ZygoteLink:
         except (TimeoutError, Unavailable) as error:
             await link.aclose()
             raise ProcessingFailed("the codec process did not start") from error
-        except BaseException:
+        except BaseException:  # a cancellation too
             await link.aclose()
             raise
         return link
@@ -86,7 +86,7 @@ class ZygoteLink:
         request = json.dumps({"spawn": child, "limits": limits, "conversion": conversion}).encode()
         try:
             await self._send(request, [encoded_fd, rows.fileno()])
-        except BaseException:
+        except BaseException:  # a cancellation too
             self._ended.pop(child, None)
             raise
         return child, ended

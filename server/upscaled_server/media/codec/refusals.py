@@ -47,7 +47,7 @@ def translated(memory_bytes: int) -> Iterator[None]:
             ) from error
         except NotImplementedError as error:
             raise UnsupportedImage(_words("not supported", error)) from error
-        except Exception as error:
+        except Exception as error:  # decoders raise almost anything for damaged bytes
             text = str(error).lower()
             if any(part in text for part in _UNSUPPORTED):
                 raise UnsupportedImage(

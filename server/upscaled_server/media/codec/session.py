@@ -177,7 +177,7 @@ async def _memfd(data: bytes | bytearray | memoryview) -> int:
             fcntl.F_ADD_SEALS,
             fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL,
         )
-    except BaseException:
+    except BaseException:  # an interrupt too
         os.close(descriptor)
         raise
     return descriptor

@@ -103,7 +103,7 @@ class Zygote:
             os.close(self._wake_read)
             os.close(self._wake_write)
             status = child.run(encoded, rows, limits, conversion, parent)
-        except BaseException:
+        except BaseException:  # a child must not return into this loop
             sys.excepthook(*sys.exc_info())
             status = wire.EXIT_OUR_FAULT
         os._exit(status)

@@ -23,7 +23,7 @@ class _Here(Executor):
         future: Future[_T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
+        except BaseException as error:  # as the executors of the standard library do
             future.set_exception(error)
         return future
 

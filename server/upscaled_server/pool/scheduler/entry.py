@@ -16,6 +16,7 @@ class Entry:
     weight 1 while both want more than they get.
 
     `latest_start`, a moment of the queue's clock: whoever has not begun by then will probably be late.
+    `since`: the number of an earlier entry in whose place this one stands; 0 for none.
     """
 
     cost: float = 0.0
@@ -23,9 +24,10 @@ class Entry:
     weight: float = 1.0
     batch: bool = False
     latest_start: float = math.inf
+    since: int = 0
     queued_at: float = 0.0
     number: int = field(default=0, init=False)
-    """Set by the queue: the order of arrival."""
+    """Set by the queue: the order of arrival, from 1 on."""
     floor: float = field(default=0.0, init=False)
     """Set by the queue: the common clock's time when its caller began to wait."""
     flow: Flow[Any] | None = field(default=None, init=False, repr=False)

@@ -44,7 +44,7 @@ class FairQueue(Generic[E]):
 
     def push(self, entry: E, now: float) -> None:
         """Join the queue."""
-        entry.number = next(self._numbers)
+        entry.number = entry.since or next(self._numbers)
         entry.queued_at = now
         entry.floor = self._shares.now
         self._insert(entry, _BATCH if entry.batch else _INTERACTIVE)

@@ -1,11 +1,11 @@
 """The real engine with a handle on it, for worker processes: files in a folder make it wait, fail or die.
 
 `hold` in the folder: steps announce themselves as `held` and wait until it is gone, except those of the
-images that a worker is warmed with. `say`: steps write its
-text to stderr. `fail`: steps raise what it names. `crash`: steps of images of this width abort. `die`:
-opening a run ends the process, and `die` with it. `refuse`: no engine comes up. `together`: steps of images
-of equal size may be taken together. Each step appends the run's width to `steps`, in one line those that were
-taken together; each model that is loaded or unloaded appends its name to `models`.
+images that a worker is warmed with. `say`: steps write its text to stderr. `fail`: steps raise what it names.
+`crash`: steps of images of this width abort. `die`: opening a run ends the process, and `die` with it.
+`refuse`: no engine comes up. `unloadable`: the model that it names cannot be loaded. `together`: steps of
+images of equal size may be taken together. Each step appends the run's width to `steps`, in one line those
+that were taken together; each model that is loaded or unloaded appends its name to `models`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class _Handled:
 
     def load(self, model: Variant) -> Any:
         _note("models", f"+{model.model}")
+        if (_FOLDER / "unloadable").exists() and (_FOLDER / "unloadable").read_text() == model.model:
+            raise errors.WeightsUnavailable("told not to have them")
         return self._engine.load(model)
 
     def unload(self, model: str) -> bool:

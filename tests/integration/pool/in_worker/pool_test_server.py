@@ -19,7 +19,7 @@ async def main(tools: str, cache: str) -> None:
 
     pool = Pool(cpu_settings(), StoreOptions(Path(cache)), engine="pool_test_engine:build")
     await pool.start()
-    (supervisor,) = pool._supervisors.values()
+    (supervisor,) = pool._fleet
     print((await supervisor.available()).pid, flush=True)
     await run_image(pool, make_plan(40, 40))
 

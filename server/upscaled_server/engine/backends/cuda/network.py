@@ -83,6 +83,7 @@ class CudaNetwork:
         self._choice: Choice
         self._choose(precisions_from(precision))
 
+    # A card has no use for `threads`, but whoever calls does not know what computes.
     def infer(self, source: NDArray[Any], piece: Piece, out: NDArray[Any], *, threads: int) -> None:  # noqa: ARG002
         self.infer_together([(source, piece, out)])
 
@@ -98,8 +99,7 @@ class CudaNetwork:
                         waiting.popleft()()
                 while waiting:
                     waiting.popleft()()
-            except BaseException:
-                # Nothing may write to the callers' arrays any more.
+            except BaseException:  # an interrupt too: nothing may write to the callers' arrays any more
                 self._lane.synchronize()
                 raise
 

@@ -7,6 +7,7 @@ Triton comes with torch's CUDA builds. It needs a C compiler; where it cannot be
 """
 
 # ruff: noqa: N803 - constants of a kernel are written in capitals, as is usual in Triton
+# mypy sees no Triton where torch has come without CUDA, and no types where it has: hence the ignores.
 
 from __future__ import annotations
 

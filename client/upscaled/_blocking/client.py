@@ -1,23 +1,25 @@
-"""`Client`: the asynchronous client for callers that block. Every method hands the same call to `AsyncClient`
-in a private event loop; what a call does, and its documentation, is there.
-"""
+"""`Client`: the asynchronous client for callers that block."""
 
 from __future__ import annotations
 
 import os
 import weakref
+from datetime import date, datetime
 from types import TracebackType
 from typing import Self, Unpack
 
 from upscaled._aio.client import AsyncClient
-from upscaled._aio.events import EventStream
 from upscaled._aio.upscaling import OnProgress
-from upscaled._info import Model, ServerInfo
+from upscaled._blocking.jobs import Jobs
+from upscaled._blocking.parts import Inputs, Models, Outputs
+from upscaled._blocking.stream import Stream
+from upscaled._info import ServerInfo
 from upscaled._loop import LoopThread
 from upscaled._options import Options
 from upscaled._results import Event, Result
 from upscaled._retry import Retries
 from upscaled._types import NOT_GIVEN, ImageSource, NotGiven, Tiles, TLSLike
+from upscaled._usage import Usage
 
 
 class Client:
@@ -85,7 +87,7 @@ class Client:
         timeout: float | None | NotGiven = NOT_GIVEN,
         retries: Retries | int | NotGiven = NOT_GIVEN,
         **options: Unpack[Options],
-    ) -> Stream:
+    ) -> Stream[Event]:
         events = self._core.upscale_stream(
             source,
             url=url,
@@ -99,12 +101,41 @@ class Client:
             retries=retries,
             **options,
         )
-        return Stream(self, events)
+        return Stream(self, self._thread, events)
+
+    # Made anew each time: kept, they and the client would hold each other.
 
     @property
     def models(self) -> Models:
         """The server's catalogue."""
         return Models(self)
+
+    @property
+    def jobs(self) -> Jobs:
+        """Work that outlives calls."""
+        return Jobs(self)
+
+    @property
+    def inputs(self) -> Inputs:
+        """Images that are uploaded once and used by their id."""
+        return Inputs(self)
+
+    @property
+    def outputs(self) -> Outputs:
+        """Results that the server keeps."""
+        return Outputs(self)
+
+    def usage(
+        self,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+        *,
+        timeout: float | None | NotGiven = NOT_GIVEN,
+    ) -> Usage:
+        return self._thread.run(self._core.usage(start, end, timeout=timeout))
+
+    def webhook_secrets(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> list[str]:
+        return self._thread.run(self._core.webhook_secrets(timeout=timeout))
 
     def server_info(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> ServerInfo:
         return self._thread.run(self._core.server_info(timeout=timeout))
@@ -120,54 +151,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class Models:
-    """The server's catalogue, as `client.models`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def list(self, *, timeout: float | None | NotGiven = NOT_GIVEN) -> list[Model]:
-        return self._client._thread.run(self._client._core.models.list(timeout=timeout))
-
-    def get(self, model: str, *, timeout: float | None | NotGiven = NOT_GIVEN) -> Model:
-        return self._client._thread.run(self._client._core.models.get(model, timeout=timeout))
-
-
-class Stream:
-    """The events of one upscale. Leaving it early (a `break` that drops the last reference, `close()`, the
-    end of a `with`, closing the client) cancels the work on the server at once.
-    """
-
-    def __init__(self, client: Client, events: EventStream) -> None:
-        self._client = client  # keeps the connection open while somebody reads
-        self._thread = client._thread
-        self._events = events
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        try:
-            return self._thread.run(self._events.__anext__())
-        except StopAsyncIteration:
-            raise StopIteration from None
-
-    def close(self) -> None:
-        """Cancels the call if it is still running."""
-        self._thread.run(self._events.aclose())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self._thread.call_soon(self._events.aclose())
 
 
 def _close(core: AsyncClient, thread: LoopThread) -> None:

@@ -1,0 +1,80 @@
+"""The server's own secret keys, and what is derived from them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Sequence
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from upscaled_server.errors import FailedPrecondition
+from upscaled_server.state.store import KeyExists, Store
+from upscaled_server.state.ulid import new_ulid
+
+_KEY = "secrets/signing"
+_KEY_BYTES = 32
+_MIN_CHARACTERS = 32
+
+
+class SecretSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="UPSCALED_", extra="ignore")
+
+    signing_keys: SecretStr = Field(
+        SecretStr(""),
+        description="Keys that sign URLs and callbacks: texts of 32 characters or more, separated by commas. "
+        "The first signs; all are accepted, so a new one is put in front and an old one taken away later. "
+        "Default: a key that the server makes and keeps in UPSCALED_DATA_DIR.",
+    )
+
+
+class Secrets:
+    """Signing keys, the newest first."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.keys = tuple(keys)
+
+    @classmethod
+    async def load(cls, settings: SecretSettings, store: Store) -> Secrets:
+        """The keys of the settings, else those of the store, where one is made at first.
+
+        Raises `FailedPrecondition` for a key that is too short; no message holds a key.
+        """
+        given = [key.strip() for key in settings.signing_keys.get_secret_value().split(",") if key.strip()]
+        if not given:
+            return cls(await _kept(store))
+        shortest = min(map(len, given))
+        if shortest < _MIN_CHARACTERS:
+            raise FailedPrecondition(
+                f"UPSCALED_SIGNING_KEYS: every key needs at least {_MIN_CHARACTERS} characters, and one has "
+                f"{shortest}; `openssl rand -base64 32` makes one",
+                limit=_MIN_CHARACTERS,
+                actual=shortest,
+            )
+        return cls([key.encode() for key in given])
+
+    def webhook_keys(self, caller: str) -> list[bytes]:
+        """What the callbacks of a caller are signed with: 32 bytes each, the newest first."""
+        return [hmac.digest(key, f"webhook:{caller}".encode(), hashlib.sha256) for key in self.keys]
+
+    def webhook_secrets(self, caller: str) -> list[str]:
+        """The same for receivers, as Standard Webhooks write them: `whsec_` and base64."""
+        return [f"whsec_{base64.b64encode(key).decode()}" for key in self.webhook_keys(caller)]
+
+
+async def _kept(store: Store) -> list[bytes]:
+    entry = await store.get(_KEY)
+    if entry is None:
+        key = secrets.token_bytes(_KEY_BYTES)
+        made = {"id": new_ulid(), "created": time.time(), "key": base64.b64encode(key).decode()}
+        try:
+            await store.create(_KEY, json.dumps([made]).encode())
+        except KeyExists:
+            return await _kept(store)
+        return [key]
+    return [base64.b64decode(each["key"]) for each in json.loads(entry.value)]

@@ -1,0 +1,317 @@
+"""Inputs: made empty, written resumably, complete once and for all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from upscaled_server.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidField,
+    LimitExceeded,
+    NotFound,
+    OutOfRange,
+)
+from upscaled_server.intake.keeping import KeepingSettings
+from upscaled_server.intake.owner import Owner
+from upscaled_server.intake.stored_quota import Quotas
+from upscaled_server.intake.stored_records import StoredInput, input_from, to_value
+from upscaled_server.intake.stored_turns import Turn, Turns
+from upscaled_server.intake.stored_writing import Writing
+from upscaled_server.intake.upload import Pace, UploadMemory, check_chunk
+from upscaled_server.state import requests
+from upscaled_server.state.expiry import drop_expiry, note_expiry
+from upscaled_server.state.store import KeyExists, Store, VersionChanged
+from upscaled_server.state.ulid import is_ulid, new_ulid
+from upscaled_server.storage.blobs import BlobStore
+from upscaled_server.storage.unbroken import unbroken
+
+_SHA256_BYTES = 32
+
+
+class InputComplete(FailedPrecondition):
+    """Bytes came for an input that has all of them."""
+
+    reason = "INPUT_COMPLETE"
+
+
+class InputIncomplete(FailedPrecondition):
+    """An input is used before all of it was written."""
+
+    reason = "INPUT_INCOMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStatus:
+    """How far an input is written; `sha256` is that of the whole file once it is complete."""
+
+    committed_bytes: int
+    complete: bool
+    sha256: bytes = b""
+
+
+class Inputs:
+    """The part of `StoredFiles` that concerns inputs."""
+
+    def __init__(
+        self,
+        store: Store,
+        blobs: BlobStore,
+        quotas: Quotas,
+        keeping: KeepingSettings,
+        *,
+        max_bytes: int,
+        idle_seconds: float,
+        memory: UploadMemory,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._quotas = quotas
+        self._keeping = keeping
+        self._max_bytes = max_bytes
+        self._idle_seconds = idle_seconds
+        self._memory = memory
+        self._turns = Turns()
+
+    async def create(
+        self,
+        caller: Owner,
+        *,
+        request_id: str,
+        size_bytes: int,
+        sha256: bytes,
+        retention_seconds: float | None,
+    ) -> StoredInput:
+        """An empty input; the same one for the same `request_id`, unless that is empty.
+
+        Raises `InvalidField`, `AlreadyExists` for another request of this id, `QuotaExceeded`.
+        """
+        self._check(size_bytes, sha256)
+        retention = self._keeping.retention("retention", retention_seconds)
+        await self._quotas.check(caller, size_bytes)
+        self._blobs.check_room(size_bytes)
+        input_id = new_ulid()
+        if request_id:
+            payload = json.dumps([size_bytes, sha256.hex(), retention_seconds]).encode()
+            input_id = await requests.claim(
+                self._store,
+                caller.name,
+                request_id,
+                kind="input",
+                payload_sha256=hashlib.sha256(payload).hexdigest(),
+                new_id=input_id,
+            )
+        now = time.time()
+        record = StoredInput(
+            input_id, caller.name, now, now + retention, request_id, size_bytes, announced_sha256=sha256
+        )
+        # What clears up comes first, so that nothing is ever left that nobody clears up.
+        await note_expiry(self._store, record.expiry)
+        try:
+            await self._store.create(_key(input_id), to_value(record))
+        except KeyExists:
+            found = await self.get(caller.name, input_id)
+            if found.expiry != record.expiry:
+                await drop_expiry(self._store, record.expiry)
+            record = found
+        await self._quotas.begin(caller, "in", input_id)
+        return record
+
+    async def get(self, caller: str, input_id: str) -> StoredInput:
+        """Raises `NotFound`, also for what is another caller's or has expired."""
+        entry = await self._store.get(_key(input_id)) if is_ulid(input_id) else None
+        record = None if entry is None else input_from(entry.value)
+        if record is None or record.caller != caller or record.expires_at <= time.time():
+            raise NotFound("input", input_id)
+        return record
+
+    async def status(self, caller: str, input_id: str) -> WriteStatus:
+        """Raises `NotFound`."""
+        record = await self.get(caller, input_id)
+        async with self._turns.quiet(input_id):
+            record, committed = await self._progress(record)
+        return _status(record, committed)
+
+    async def write(
+        self, caller: Owner, input_id: str, offset: int, chunks: AsyncIterator[tuple[bytes, bool]]
+    ) -> WriteStatus:
+        """Add chunks from `offset` on; what is there already is skipped. The flag says that the file ends.
+
+        What came is kept however the call ends. Raises `NotFound`, `InputComplete`, `OutOfRange`,
+        `InvalidField`, `LimitExceeded`, `QuotaExceeded`, `DeadlinePassed` for a stalled upload, `Conflict` if
+        another call writes on, and `DataLoss`, after which nothing is there, if the SHA-256 is not the one
+        announced.
+        """
+        if offset < 0:
+            raise InvalidField("offset", "must not be negative", limit=0, actual=offset)
+        record = await self.get(caller.name, input_id)
+        with self._turns.take(input_id) as turn:
+            async with turn.step():
+                record, committed = await self._progress(record)
+                if record.complete:
+                    raise InputComplete(f"the input {input_id} is complete", input_id=input_id)
+                await self._quotas.settle(caller.name, "in", input_id, committed)
+            if offset > committed:
+                raise OutOfRange(
+                    f"offset: {committed} bytes are committed; go on from there (got: {offset})",
+                    field="offset",
+                    limit=committed,
+                    actual=offset,
+                )
+            writing = Writing(
+                self._quotas, caller, record, self._blobs.partial(input_id), turn, committed, self._memory
+            )
+            try:
+                ends = await self._receive(writing, offset, chunks)
+            finally:
+                # Also for a caller that is gone: it comes back and goes on.
+                await writing.end()
+            record = await unbroken(self._finished(record, writing, ends=ends))
+            return _status(record, writing.committed)
+
+    async def read(self, record: StoredInput, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Raises `InputIncomplete`."""
+        if not record.complete:
+            raise InputIncomplete(f"the input {record.id} is not written to its end", input_id=record.id)
+        async for piece in self._blobs.read(_path(record.id), offset):
+            yield piece
+
+    async def delete(self, input_id: str) -> None:
+        """Everything of an input; to be repeated until it succeeds. That there is none is fine."""
+        with self._turns.take(input_id) as turn:
+            await unbroken(self._delete(input_id, turn))
+
+    async def expire(self, input_id: str) -> None:
+        """`delete`, if its time is up."""
+        entry = await self._store.get(_key(input_id))
+        if entry is not None and input_from(entry.value).expires_at <= time.time():
+            await self.delete(input_id)
+
+    async def _delete(self, input_id: str, turn: Turn) -> None:
+        async with turn.step():
+            entry = await self._store.get(_key(input_id))
+            if entry is None:
+                return
+            record = input_from(entry.value)
+            await self._blobs.partial(input_id).discard()
+            await self._blobs.delete(_path(input_id))
+            if record.request_id:
+                await requests.forget(self._store, record.caller, record.request_id, input_id)
+            await self._quotas.end(record.caller, "in", input_id)
+            await drop_expiry(self._store, record.expiry)
+            with suppress(VersionChanged):
+                await self._store.delete(entry.key, entry.version)
+
+    async def _receive(
+        self, writing: Writing, offset: int, chunks: AsyncIterator[tuple[bytes, bool]]
+    ) -> bool:
+        """Take the chunks; whether the caller said that the file ends."""
+        pace = Pace(self._idle_seconds)
+        position = offset
+        while (item := await pace.next_of(chunks)) is not None:
+            chunk, ends = item
+            if chunk or not ends:
+                check_chunk("content.data", chunk)
+            pace.count(len(chunk))
+            self._check_length(writing.record, position + len(chunk))
+            fresh = chunk[max(0, writing.received - position) :]
+            position += len(chunk)
+            await writing.add(fresh)
+            if ends and position < writing.received:
+                raise InvalidField(
+                    "finish", "comes before the end of what is there", limit=writing.received, actual=position
+                )
+            if ends:
+                return True
+        return False
+
+    async def _finished(self, record: StoredInput, writing: Writing, *, ends: bool) -> StoredInput:
+        """The record, made complete if all bytes are there."""
+        announced = record.announced_bytes
+        if not ends and not (announced and writing.committed == announced):
+            return record
+        if announced and writing.committed != announced:
+            raise InvalidField(
+                "size_bytes", "is not the size that was written", limit=announced, actual=writing.committed
+            )
+        if not writing.committed:
+            raise InvalidField("content.data", "an input needs bytes", limit="1 at least", actual=0)
+        async with writing.turn.step():
+            found = await _sha256(writing.partial.read())
+            if record.announced_sha256 and found != record.announced_sha256:
+                await writing.partial.discard()
+                await self._quotas.settle(record.caller, "in", record.id, 0)
+                raise DataLoss(
+                    "the SHA-256 of what was written is not the one announced; write again from 0",
+                    limit=record.announced_sha256.hex(),
+                    actual=found.hex(),
+                )
+            await writing.partial.move_to(_path(record.id))
+            return await self._complete(record, writing.committed, found)
+
+    async def _progress(self, record: StoredInput) -> tuple[StoredInput, int]:
+        """The record and the bytes that are there. A server that was killed between the last byte and the
+        record left it to us to complete the record."""
+        if record.complete:
+            return record, record.size_bytes
+        size = await self._blobs.size(_path(record.id))
+        if size is None:
+            return record, await self._blobs.partial(record.id).size()
+        record = await self._complete(record, size, await _sha256(self._blobs.read(_path(record.id))))
+        await self._blobs.partial(record.id).discard()
+        return record, size
+
+    async def _complete(self, record: StoredInput, size: int, sha256: bytes) -> StoredInput:
+        entry = await self._store.get(_key(record.id))
+        if entry is None:
+            raise NotFound("input", record.id)
+        done = replace(record, complete=True, size_bytes=size, sha256=sha256)
+        await self._store.update(entry.key, to_value(done), entry.version)
+        await self._quotas.settle(record.caller, "in", record.id, size)
+        return done
+
+    def _check(self, size_bytes: int, sha256: bytes) -> None:
+        if not 0 <= size_bytes <= self._max_bytes:
+            raise InvalidField(
+                "size_bytes",
+                "is out of range",
+                limit=f"0 to {self._max_bytes} bytes",
+                actual=f"{size_bytes} bytes",
+            )
+        if sha256 and len(sha256) != _SHA256_BYTES:
+            raise InvalidField("sha256", "must be 32 bytes, or left out", limit=32, actual=len(sha256))
+
+    def _check_length(self, record: StoredInput, length: int) -> None:
+        if record.announced_bytes and length > record.announced_bytes:
+            raise InvalidField(
+                "content.data", "goes beyond the announced size", limit=record.announced_bytes, actual=length
+            )
+        if length > self._max_bytes:
+            raise LimitExceeded(
+                "content.data", "the input is too large", limit=self._max_bytes, actual=length, unit="bytes"
+            )
+
+
+async def _sha256(pieces: AsyncIterator[bytes]) -> bytes:
+    found = hashlib.sha256()
+    async for piece in pieces:
+        await asyncio.to_thread(found.update, piece)
+    return found.digest()
+
+
+def _status(record: StoredInput, committed: int) -> WriteStatus:
+    return WriteStatus(committed, record.complete, record.sha256)
+
+
+def _key(input_id: str) -> str:
+    return f"inputs/{input_id}"
+
+
+def _path(input_id: str) -> str:
+    return f"inputs/{input_id}"

@@ -1,0 +1,246 @@
+"""From a request to an acknowledged job, in steps that can be taken up again.
+
+requests/       the request's id is claimed, if it has one
+live/           so that a start after a crash finds what follows
+job-inputs/     the image, if it came with the request
+jobs/           from here on the job is acknowledged, and kept
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+
+from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
+from upscaled_server.errors import DeadlinePassed, DomainError, Overloaded, QuotaExceeded, Unavailable
+from upscaled_server.intake.keeping import KeepingSettings
+from upscaled_server.jobs import ids
+from upscaled_server.jobs.board import Board
+from upscaled_server.jobs.book import Book
+from upscaled_server.jobs.job import Callback, InputSummary, Job
+from upscaled_server.jobs.payload import NewJob, payload_of
+from upscaled_server.jobs.places import Files, input_path
+from upscaled_server.jobs.ports import Callbacks, Helpers
+from upscaled_server.jobs.queue import JobQueue
+from upscaled_server.jobs.settings import JobSettings
+from upscaled_server.jobs.work import effective_options, summary_of, to_source
+from upscaled_server.pipeline.deadline import Deadline
+from upscaled_server.pipeline.events import Done, Plan
+from upscaled_server.pipeline.request import Request
+from upscaled_server.pipeline.storing import Images
+from upscaled_server.state import requests
+
+log = logging.getLogger(__name__)
+
+# An image that came along is looked at before the job is acknowledged, where that goes at once.
+_LOOK_SECONDS = 2.0
+_FULL_RETRY_SECONDS = 5.0
+_KIND = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    book: Book
+    board: Board
+    queue: JobQueue
+    files: Files
+    images: Images
+    callbacks: Callbacks
+    helpers: Helpers
+    settings: JobSettings
+    keeping: KeepingSettings
+    _making: Counter[str] = field(default_factory=Counter)
+    _one_at_a_time: dict[tuple[str, str], _Turn] = field(default_factory=dict)
+
+    async def create(self, new: NewJob) -> Job:
+        """The job, which is kept from now on; the one that there is where the request was made before.
+
+        Raises `AlreadyExists` for another payload under the same request id, `QuotaExceeded` and `Overloaded`
+        where there are too many jobs, and what is wrong with the options or the image.
+        """
+        image = None
+        if new.image is not None:
+            image = await asyncio.to_thread(summary_of, new.image.data)
+        payload = payload_of(new, image)
+        async with self._turn(new):
+            if (job := await self._made_before(new, payload)) is not None:
+                return job
+            with self._room(new.caller):
+                job = await self._draft(new, image, payload)
+                # To its end, also when the caller leaves: half a job must not stay.
+                return await asyncio.shield(asyncio.create_task(self._record(new, job)))
+
+    async def plan(self, new: NewJob, job_id: str, seconds: float) -> Plan | None:
+        """How the image will be made; it is fetched for that where it did not come along."""
+        deadline = Deadline.after(seconds)
+        request = Request(
+            new.image or to_source(new.source),
+            effective_options(new.options, job_id, priority_of(new)),
+            request_id=new.request_id,
+            validate_only=True,
+            caller=new.caller,
+        )
+        plan = None
+        async with deadline.enforced(), aclosing(self.images.run(request, deadline)) as stream:
+            async for event in stream:
+                if isinstance(event, Plan):
+                    plan = event
+                elif isinstance(event, Done):
+                    _check_credits(event, new.caller)
+        return plan
+
+    async def _look(self, new: NewJob, job_id: str) -> Plan | None:
+        """The plan, where the image came along and there is time to look at it."""
+        self.helpers.check_options(replace(new.options, priority=priority_of(new)), new.caller)
+        if new.callback_url:
+            self.callbacks.check(new.callback_url)
+        if new.image is None:
+            await self.helpers.check_source(new.source, new.caller)
+            return None
+        try:
+            return await self.plan(new, job_id, _LOOK_SECONDS)
+        except (DeadlinePassed, Overloaded, Unavailable):
+            return None  # what is wrong with it shows when the job runs
+
+    async def _made_before(self, new: NewJob, payload: str) -> Job | None:
+        if not new.request_id:
+            return None
+        job_id = await requests.find(
+            self.book.store, new.caller.name, new.request_id, kind=_KIND, payload_sha256=payload
+        )
+        if job_id is None:
+            return None
+        stored = await self.book.find(new.caller.name, job_id)
+        return None if stored is None else stored.job
+
+    async def _draft(self, new: NewJob, image: InputSummary | None, payload: str) -> Job:
+        job_id = ids.new_id()
+        return Job(
+            id=job_id,
+            caller=new.caller.name,
+            source=new.source,
+            options=new.options,
+            priority=priority_of(new),
+            created=ids.time_of(job_id),
+            retention=self.keeping.retention("retention", new.retention),
+            request_id=new.request_id,
+            payload=payload,
+            input=image,
+            plan=await self._look(new, job_id),
+            callback=Callback(new.callback_url) if new.callback_url else None,
+        ).recorded()
+
+    async def _record(self, new: NewJob, job: Job) -> Job:
+        store, caller = self.book.store, job.caller
+        if job.request_id:
+            job_id = await requests.claim(
+                store, caller, job.request_id, kind=_KIND, payload_sha256=job.payload, new_id=job.id
+            )
+            # Not ours where a crash came between the claim and the record.
+            job = replace(job, id=job_id)
+        try:
+            await self.book.mark_live(caller, job.id, job.request_id)
+            if new.image is not None:
+                await self.files.blobs.put(input_path(job.id), new.image.data)
+            job = await self.book.create(job)
+        except BaseException:
+            await self._undo(job)
+            raise
+        if not job.state.final and self.board.get(job.id) is None:
+            self.board.add(job)
+            self.queue.put(job, new.caller.weight)
+        return job
+
+    async def _undo(self, job: Job) -> None:
+        try:
+            await undo(self.book, self.files, job.caller, job.id, job.request_id)
+        except DomainError as error:
+            log.warning("what is left of a job that was refused goes at the next start: %s", error.message)
+
+    @contextmanager
+    def _room(self, caller: Caller) -> Iterator[None]:
+        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many."""
+        limit = self._limit_of(caller)
+        mine = self.board.count_of(caller.name) + self._making[caller.name] + 1
+        if mine > limit:
+            raise QuotaExceeded(
+                f"caller:{caller.name}",
+                f"there are {mine - 1} jobs of caller {caller.name} that have not ended, which is the limit",
+                limit=limit,
+                actual=mine,
+            )
+        total = len(self.board) + self._making.total() + 1
+        if total > self.settings.max_queued_jobs:
+            raise Overloaded(
+                "there are too many jobs that have not ended",
+                retry_after_seconds=_FULL_RETRY_SECONDS,
+                limit=self.settings.max_queued_jobs,
+                actual=total,
+            )
+        self._making[caller.name] += 1
+        try:
+            yield
+        finally:
+            self._making[caller.name] -= 1
+            if not self._making[caller.name]:
+                del self._making[caller.name]
+
+    def _limit_of(self, caller: Caller) -> int:
+        """Callers without a key share no limit but the server's own."""
+        if caller is ANONYMOUS:
+            return self.settings.max_queued_jobs
+        return caller.max_queued_jobs or self.settings.max_queued_jobs_per_caller
+
+    @asynccontextmanager
+    async def _turn(self, new: NewJob) -> AsyncIterator[None]:
+        """Requests with the same id one after the other."""
+        if not new.request_id:
+            yield
+            return
+        key = (new.caller.name, new.request_id)
+        turn = self._one_at_a_time.setdefault(key, _Turn())
+        turn.waiting += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._one_at_a_time[key]
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+def priority_of(new: NewJob) -> Priority:
+    """Raises `PermissionDenied`."""
+    return new.caller.priority_for(new.options.priority, default=Priority.BATCH)
+
+
+def _check_credits(looked: Done, caller: Caller) -> None:
+    """Raises `QuotaExceeded` where the work will cost more than is left."""
+    cost, left = looked.plan.estimated_credits, looked.credits_remaining
+    if left is not None and cost > left:
+        raise QuotaExceeded(
+            f"caller:{caller.name}",
+            f"the work costs {cost} credits, and caller {caller.name} has {left} left this month",
+            cost=str(cost),
+            remaining=str(left),
+        )
+
+
+async def undo(book: Book, files: Files, caller: str, job_id: str, request_id: str) -> None:
+    """Take back the steps before the record, unless that is there: then the job is made."""
+    if await book.find(caller, job_id) is not None:
+        return
+    await files.delete_input(job_id)
+    if request_id:
+        await requests.forget(book.store, caller, request_id, job_id)
+    await book.unmark_live(job_id)

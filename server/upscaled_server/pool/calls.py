@@ -1,0 +1,89 @@
+"""What a worker was asked and has not answered yet."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from upscaled_server.pool.transport import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the worker answered; `rows`, read-only, is a view of the worker's memory."""
+
+    result: Message
+    rows: NDArray[Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    run: int
+    limit_seconds: float
+
+
+class Calls:
+    """Requests by their numbers, and which of them are steps: those must come to an end.
+
+    A request stays here when its caller gives up, so that the rows of its answer are taken and let go.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        # In the order in which they were asked for, which is the order in which they are computed.
+        self._steps: dict[int, _Step] = {}
+        self._progress_at = 0.0
+        self.steps_answered = 0
+        self.at_work: int | None = None
+        """The run whose step was being computed when everything failed."""
+
+    def new_number(self) -> int:
+        return next(self._numbers)
+
+    def add(self, number: int) -> asyncio.Future[Answer]:
+        """The request is about to be sent."""
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        return answer
+
+    def drop(self, number: int) -> None:
+        """It was not sent."""
+        del self._answers[number]
+
+    def sent_step(self, number: int, run: int, limit_seconds: float) -> None:
+        """It was sent, and is a step of this run."""
+        if not self._steps:
+            self._progress_at = time.monotonic()
+        self._steps[number] = _Step(run, limit_seconds)
+
+    def take(self, number: int) -> asyncio.Future[Answer] | None:
+        """It is answered. None if nobody waits for that."""
+        if self._steps.pop(number, None) is not None:
+            self.steps_answered += 1
+            self._progress_at = time.monotonic()
+        answer = self._answers.pop(number, None)
+        return None if answer is None or answer.done() else answer
+
+    def fail(self, error: Callable[[], Exception]) -> int:
+        """No answer will come to any of them. Gives their number."""
+        answers, self._answers = self._answers, {}
+        self.at_work = next((step.run for step in self._steps.values()), None)
+        self._steps.clear()
+        for answer in answers.values():
+            if not answer.done():
+                answer.set_exception(error())
+        return len(answers)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """For how long no step has ended, where that is longer than any of them may take; else 0."""
+        if not self._steps:
+            return 0.0
+        idle = time.monotonic() - self._progress_at
+        return idle if idle > max(step.limit_seconds for step in self._steps.values()) else 0.0

@@ -1,0 +1,27 @@
+"""What a worker, or a library in it, writes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+log = logging.getLogger("upscaled_server.pool")
+
+_MAX_LINE = 4096
+
+
+async def log_output(output: asyncio.StreamReader, name: str, pid: int) -> None:
+    """Every line goes to the log, until the end; longer ones in pieces."""
+    rest = b""
+    while chunk := await output.read(_MAX_LINE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) >= _MAX_LINE:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            _log_line(line, name, pid)
+    _log_line(rest, name, pid)
+
+
+def _log_line(line: bytes, name: str, pid: int) -> None:
+    if line.strip():
+        log.warning("worker %s (pid %d): %s", name, pid, line.decode(errors="replace").rstrip())

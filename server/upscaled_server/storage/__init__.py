@@ -1,0 +1,1 @@
+"""Files of callers, in a local folder or an object store. Knows paths and bytes; nothing of images."""

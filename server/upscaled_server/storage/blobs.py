@@ -1,0 +1,248 @@
+"""Files under paths, in a local folder or an object store; whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
+
+from upscaled_server.errors import FailedPrecondition, NotFound
+from upscaled_server.storage import disk
+from upscaled_server.storage.failures import translated
+from upscaled_server.storage.partial import LocalPartial, ObjectPartial, Partial
+from upscaled_server.storage.room import Room
+from upscaled_server.storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from obstore import AsyncWritableFile
+    from obstore.store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 1 << 20
+# S3 takes parts of at least 5 MiB, and at most 10,000 of them.
+_PART_BYTES = 8 << 20
+_PARTS_AT_ONCE = 2
+# An unfinished file of another server is not touched before this age.
+_SHARED_SWEEP_SECONDS = 24 * 3600.0
+
+
+class BlobStore:
+    """Files by path. Paths are made by the server: ids and fixed names, separated by `/`.
+
+    What was written survives power loss from the moment the call returns. Calls raise `StorageFull` where
+    there is no room, and `Unavailable` where the storage does not answer.
+    """
+
+    def __init__(self, store: ObjectStore, room: Room, root: Path | None, *, is_shared: bool) -> None:
+        """`root`: the folder of a `LocalStore`; `is_shared`: other servers may write there too."""
+        self._store = store
+        self._room = room
+        self._root = root
+        self._sweep_age_seconds = _SHARED_SWEEP_SECONDS if is_shared else 0.0
+
+    @classmethod
+    async def open(cls, settings: StorageSettings, data_dir: Path) -> BlobStore:
+        """What `UPSCALED_BLOBS_URL` names, without what a killed server left of unfinished files.
+
+        Raises `FailedPrecondition` if it cannot be used.
+        """
+        root = _root(settings.blobs_url, data_dir)
+        room = Room(settings.max_stored_bytes, settings.min_free_bytes, root)
+        store = await asyncio.to_thread(_store, settings.blobs_url, root)
+        blobs = cls(store, room, root, is_shared=bool(settings.blobs_url))
+        try:
+            room.used_bytes = await blobs._sweep()
+        except (OSError, BaseError) as error:
+            raise FailedPrecondition(
+                f"UPSCALED_BLOBS_URL: {settings.blobs_url or root} cannot be used: {error}"
+            ) from None
+        return blobs
+
+    @property
+    def used_bytes(self) -> int:
+        """All files of this server."""
+        return self._room.used_bytes
+
+    def check_room(self, count: int) -> None:
+        """Raises `StorageFull` if `count` more bytes would be too many."""
+        self._room.check(count)
+
+    @contextmanager
+    def taking(self, count: int) -> Iterator[None]:
+        """Count bytes that are written inside, unless that fails. Raises `StorageFull`."""
+        self._room.take(count)
+        try:
+            yield
+        except BaseException:
+            self._room.give_back(count)
+            raise
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Write a small file; another one at `path` is replaced at once."""
+        before = await self.size(path)
+        with self.taking(len(data)):
+            with translated(path):
+                await obstore.put_async(self._store, path, data, use_multipart=False)
+            await self._sync(path)
+        self._room.give_back(before or 0)
+
+    @asynccontextmanager
+    async def writer(
+        self, path: str, *, content_type: str = "", disposition: str = ""
+    ) -> AsyncIterator[BlobWriter]:
+        """Write a file in pieces. It appears when the block ends; an exception leaves what was there.
+
+        An object store gives `content_type` and `disposition` to whoever reads the file by its own URL.
+        """
+        before = await self.size(path)
+        attributes = {"Content-Type": content_type, "Content-Disposition": disposition}
+        file = obstore.open_writer_async(
+            self._store,
+            path,
+            # A folder keeps bytes only.
+            attributes=None if self._root else {key: value for key, value in attributes.items() if value},
+            buffer_size=PIECE_BYTES if self._root else _PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
+        writer = BlobWriter(path, file, self._room)
+        try:
+            await file.__aenter__()
+            try:
+                yield writer
+            except BaseException as error:
+                await file.__aexit__(type(error), error, error.__traceback__)
+                raise
+            with translated(path):
+                await file.close()
+            await self._sync(path)
+        except BaseException:
+            self._room.give_back(writer.size)
+            raise
+        self._room.give_back(before or 0)
+
+    async def read(self, path: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """The bytes from `offset` on, which is not beyond the end, in pieces of at most 1 MiB.
+
+        Raises `NotFound`. A local file that is deleted meanwhile is read to its end.
+        """
+        with translated(path):
+            if offset and offset == await self.size(path):
+                return
+            found = await obstore.get_async(self._store, path, options={"range": {"offset": offset}})
+            async for chunk in found.stream(min_chunk_size=PIECE_BYTES):
+                data = bytes(chunk)
+                for begin in range(0, len(data), PIECE_BYTES):
+                    yield data[begin : begin + PIECE_BYTES]
+
+    async def size(self, path: str) -> int | None:
+        """Bytes of a file; None if there is none."""
+        with suppress(NotFound), translated(path):
+            return int((await obstore.head_async(self._store, path))["size"])
+        return None
+
+    async def delete(self, path: str) -> None:
+        """That there is none is fine."""
+        size = await self.size(path)
+        if size is None:
+            return
+        with suppress(NotFound), translated(path):
+            await obstore.delete_async(self._store, path)
+            self._room.give_back(size)
+        if self._root is not None:
+            await asyncio.to_thread(disk.sync, (self._root / path).parent)
+
+    async def delete_all(self, folder: str) -> None:
+        """Every file below `folder`, and the folder."""
+        sizes: dict[str, int] = {}
+        with translated(folder):
+            async for found in obstore.list(self._store, folder):
+                sizes |= {each["path"]: each["size"] for each in found}
+        with suppress(NotFound), translated(folder):
+            if sizes:
+                await obstore.delete_async(self._store, list(sizes))
+            self._room.give_back(sum(sizes.values()))
+            if self._root is not None:
+                await asyncio.to_thread(disk.remove_folder, self._root / folder)
+
+    async def list(self, folder: str) -> AsyncIterator[str]:
+        """Paths below `folder`, in no order. Files that are being written are not among them."""
+        with translated(folder):
+            async for found in obstore.list(self._store, folder):
+                for each in found:
+                    yield each["path"]
+
+    def partial(self, name: str) -> Partial:
+        """The file called `name` among those that are not whole yet."""
+        if self._root is not None:
+            return LocalPartial(self, self._root, name)
+        return ObjectPartial(self, self._store, name)
+
+    async def presign(self, path: str, seconds: float) -> str | None:
+        """A URL of the object store that serves the file for a time; None where there is no such thing."""
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        try:
+            return await obstore.sign_async(self._store, "GET", path, timedelta(seconds=seconds))
+        except (BaseError, ValueError) as error:
+            # Credentials of some kinds can read and write, but not sign.
+            log.warning("the object store cannot sign: %s", error)
+            return None
+
+    async def _sync(self, path: str) -> None:
+        if self._root is not None:
+            with translated(path):
+                await asyncio.to_thread(disk.sync_with_folders, self._root / path, self._root)
+
+    async def _sweep(self) -> int:
+        """Remove unfinished files; how many bytes are kept. Object stores keep theirs out of sight, and
+        remove them by a rule of the bucket."""
+        if self._root is not None:
+            return await asyncio.to_thread(disk.sweep, self._root, self._sweep_age_seconds)
+        kept = 0
+        async for found in obstore.list(self._store):
+            kept += sum(each["size"] for each in found)
+        return kept
+
+
+class BlobWriter:
+    """Takes the bytes of one file in order."""
+
+    def __init__(self, path: str, file: AsyncWritableFile, room: Room) -> None:
+        self._path = path
+        self._file = file
+        self._room = room
+        self.size = 0
+
+    async def write(self, data: bytes) -> None:
+        """Raises `StorageFull`."""
+        self._room.take(len(data))
+        self.size += len(data)
+        with translated(self._path):
+            await self._file.write(data)
+
+
+def _root(url: str, data_dir: Path) -> Path | None:
+    if not url:
+        return data_dir.absolute() / "blobs"
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def _store(url: str, root: Path | None) -> Any:
+    try:
+        if root is None:
+            return from_url(url)
+        disk.make_folder(root)
+        return LocalStore(root)
+    except (OSError, BaseError, ValueError) as error:
+        raise FailedPrecondition(f"UPSCALED_BLOBS_URL: {url or root} cannot be used: {error}") from None

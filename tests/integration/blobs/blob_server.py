@@ -1,0 +1,107 @@
+"""The service of files on a port of its own, in this process or in another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from upscaled.v1 import blobs_pb2_grpc
+from upscaled_server.access.access import Access
+from upscaled_server.access.caller import Caller
+from upscaled_server.access.directory import Directory
+from upscaled_server.access.settings import AccessSettings
+from upscaled_server.api.access_interceptor import AccessInterceptor
+from upscaled_server.api.blobs import BlobsServicer
+from upscaled_server.api.channel import channel_options
+from upscaled_server.api.errors_interceptor import ErrorInterceptor
+from upscaled_server.intake.keeping import KeepingSettings
+from upscaled_server.intake.secrets import Secrets, SecretSettings
+from upscaled_server.intake.signing import UrlSigner
+from upscaled_server.intake.stored import StoredFiles
+from upscaled_server.intake.upload import UploadMemory
+from upscaled_server.pipeline.limits import LimitSettings
+from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.storage.blobs import BlobStore
+from upscaled_server.storage.settings import StorageSettings
+
+CALLERS = (Caller("anna"), Caller("ben"), Caller("small", max_stored_bytes=2_000_000))
+
+
+@dataclass(frozen=True, slots=True)
+class BlobServer:
+    """`keys` by the names of callers; empty where nobody needs one."""
+
+    address: str
+    files: StoredFiles
+    blobs: BlobStore
+    store: SqliteStore
+    signer: UrlSigner
+    folder: Path
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def key(self, caller: str) -> list[tuple[str, str]]:
+        """Metadata of a call by `caller`."""
+        return [("authorization", f"Bearer {self.keys[caller]}")]
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    with_keys: bool = True,
+    limits: LimitSettings | None = None,
+    storage: StorageSettings | None = None,
+) -> AsyncIterator[BlobServer]:
+    limits = limits or LimitSettings()
+    store = await SqliteStore.open(folder / "state.db")
+    directory = Directory(store)
+    await directory.load()
+    keys = {}
+    if with_keys:
+        for each in CALLERS:
+            await directory.create_caller(each)
+            keys[each.name] = (await directory.create_key(each.name))[1]
+    blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
+    files = StoredFiles(
+        store,
+        blobs,
+        KeepingSettings(),
+        max_input_bytes=limits.max_input_bytes,
+        upload_idle_seconds=limits.upload_idle_seconds,
+        memory=UploadMemory(limits.max_uploading_bytes),
+    )
+    signer = UrlSigner((await Secrets.load(SecretSettings(), store)).keys, "https://images.example.com")
+    access = Access(directory, AccessSettings(wrong_keys_per_second=1e6))
+    server = grpc.aio.server(
+        interceptors=[ErrorInterceptor(), AccessInterceptor(access, max_message_seconds=10)],
+        options=channel_options(limits.max_message_bytes),
+    )
+    blobs_pb2_grpc.add_BlobsServicer_to_server(BlobsServicer(files, signer, limits), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield BlobServer(f"127.0.0.1:{port}", files, blobs, store, signer, folder, keys)
+    finally:
+        await server.stop(0)
+        await store.aclose()
+
+
+async def _serve_until_killed(folder: Path) -> None:
+    async with serving(folder, with_keys=False) as server:
+        print(server.address, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve_until_killed(Path(sys.argv[1])))
+    os._exit(0)

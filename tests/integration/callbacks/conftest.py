@@ -1,0 +1,37 @@
+"""A sender over a real store and real sockets, with a clock that the test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fake_clock import FakeClock
+from post_office import Post
+from receiver import Receiver
+
+from upscaled_server.state.sqlite import SqliteStore
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(tmp_path / "state.db")
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture
+async def post(store: SqliteStore) -> AsyncIterator[Post]:
+    open_here = {"callback_http": True, "callback_allow": "127.0.0.0/8:1"}
+    post = Post(store, FakeClock(), open_here)
+    yield post
+    for each in post.senders:
+        await each.aclose()
