@@ -171,7 +171,7 @@ class JobFacts:
 
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON, in the contract's form: what a callback's receiver gets."""
-        return json_format.MessageToDict(self._message)
+        return json_format.MessageToDict(self._message, preserving_proto_field_name=True)
 
     def __repr__(self) -> str:
         progress = self.progress

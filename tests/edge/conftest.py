@@ -45,17 +45,24 @@ def script() -> dict[str, Any]:
         sys.path.remove(folder)
 
 
-@contextmanager
-def running_edge(server: RunningServer) -> Iterator[Edge]:
+def free_address() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         host, port = probe.getsockname()
-    address = f"{host}:{port}"
+    return f"{host}:{port}"
+
+
+@contextmanager
+def running_edge(server: RunningServer, address: str = "") -> Iterator[Edge]:
+    address = address or free_address()
     with script()["envoy"](address, server.address) as process:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if httpx.get(f"http://{address}/v1/server", timeout=5).status_code in (200, 401):
+                if httpx.get(f"http://{address}/v1/server", timeout=5, trust_env=False).status_code in (
+                    200,
+                    401,
+                ):
                     break
             except httpx.TransportError:
                 pass

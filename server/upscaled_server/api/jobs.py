@@ -120,7 +120,9 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
 
 def rendered(messages: JobMessages, job: Job) -> bytes:
     """The body of a callback: the job as JSON, as GetJob answers it over HTTP."""
-    text: str = json_format.MessageToJson(messages.job(Snapshot(job)), indent=None)
+    text: str = json_format.MessageToJson(
+        messages.job(Snapshot(job)), indent=None, preserving_proto_field_name=True
+    )
     return text.encode()
 
 

@@ -118,7 +118,7 @@ def test_a_job_is_shown_in_words_and_as_the_contract_has_it(server: FakeServer, 
     ):
         assert words in text
     shown = json.loads(run("jobs", "get", job, "--json", server=server).stdout)
-    assert shown["result"]["outputs"][0]["fileName"] == "out.png"
+    assert shown["result"]["outputs"][0]["file_name"] == "out.png"
     missing = run("jobs", "get", "01JNONE", job, server=server)
     assert missing.returncode == 1
     assert "01JNONE: no job 01JNONE." in missing.stderr
