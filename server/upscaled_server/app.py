@@ -49,6 +49,7 @@ from upscaled_server.api.jobs import JobsServicer
 from upscaled_server.api.listen import ListenSettings, bind, check_exposure
 from upscaled_server.api.models import ModelsServicer
 from upscaled_server.api.server import ServerServicer
+from upscaled_server.api.tls import TlsSettings, server_credentials
 from upscaled_server.api.upscaler import UpscalerServicer
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom.scan import FolderModels
@@ -74,6 +75,7 @@ log = logging.getLogger(__name__)
 
 SETTINGS = (
     ListenSettings,
+    TlsSettings,
     AccessSettings,
     LimitSettings,
     DecodeSettings,
@@ -161,7 +163,9 @@ class App:
             )
             admin.delete_all_of = durable.Deleting(stores, self._durable.jobs)
             self._server = self._make_server(access, admin, upscaling, stores, self._durable)
-            self.address = bind(self._server, self._listen.listen)
+            files = self._settings[TlsSettings].files
+            credentials = None if files is None else server_credentials(*files)
+            self.address = bind(self._server, self._listen.listen, credentials)
             watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
             self._stack.push_async_callback(_cancelled, watching)
             await self._server.start()

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import Literal
 
+import grpc
 import grpc.aio
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,11 +62,14 @@ def check_exposure(settings: ListenSettings, *, has_keys: bool) -> None:
         )
 
 
-def bind(server: grpc.aio.Server, address: str) -> str:
-    """Open the port and return the address with the port that was bound. Raises `FailedPrecondition` if
-    it is taken."""
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+    """Open the port, encrypted with `credentials`, and return the address with the port that was bound.
+    Raises `FailedPrecondition` if it is taken."""
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise FailedPrecondition(
             f"UPSCALED_LISTEN: cannot listen on {address}: {error}", listen=address
