@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from upscaled_server.access import jwks
 from upscaled_server.access.access import Access
 from upscaled_server.access.directory import Directory
 from upscaled_server.access.mounted import read_mounted
 from upscaled_server.access.settings import AccessSettings
+from upscaled_server.access.tokens import Tokens, TokenSettings
 from upscaled_server.api.admin import AdminServicer
 from upscaled_server.api.admin_socket import open_admin_socket
 from upscaled_server.engine.catalogue import Catalogue
@@ -33,12 +35,19 @@ _STOP_SECONDS = 2.0
 
 @asynccontextmanager
 async def administration(
-    folder: Path, settings: AccessSettings, catalogue: Catalogue, pool: Pool | None, *, optional: bool
+    folder: Path,
+    settings: AccessSettings,
+    catalogue: Catalogue,
+    pool: Pool | None,
+    *,
+    optional: bool,
+    tokens: TokenSettings | None = None,
 ) -> AsyncIterator[tuple[Access, AdminServicer, SqliteStore]]:
     """What a locked data folder knows of callers, kept up to date while the context lasts.
 
     `optional`: keys are checked where they are presented, but nobody needs one. Raises `FailedPrecondition`
-    for a database or a file of keys that cannot be used, `ProcessingFailed` for damaged entries.
+    for a database, a file of keys or an identity provider's keys that cannot be used, `ProcessingFailed` for
+    damaged entries.
     """
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(folder / DATABASE)
@@ -46,8 +55,13 @@ async def administration(
         directory = Directory(store)
         await directory.load()
         stack.push_async_callback(_flush, directory)
-        access = Access(directory, settings, optional=optional)
         keeping = [_flush_now_and_then(directory)]
+        verifier = None
+        if tokens is not None and tokens.jwt_jwks:
+            verifier = Tokens(tokens)
+            await jwks.load(verifier, tokens.jwt_jwks)
+            keeping.append(jwks.keep(verifier, tokens.jwt_jwks))
+        access = Access(directory, settings, optional=optional, tokens=verifier)
         if settings.api_keys_file is not None:
             directory.mount(await asyncio.to_thread(read_mounted, settings.api_keys_file))
             keeping.append(_remount_when_changed(directory, settings.api_keys_file))

@@ -38,6 +38,7 @@ from upscaled_server import durable
 from upscaled_server.access.access import Access
 from upscaled_server.access.caller import Caller
 from upscaled_server.access.settings import AccessSettings
+from upscaled_server.access.tokens import TokenSettings
 from upscaled_server.administration import administration
 from upscaled_server.api.access_interceptor import AccessInterceptor
 from upscaled_server.api.account import AccountServicer
@@ -77,6 +78,7 @@ SETTINGS = (
     ListenSettings,
     TlsSettings,
     AccessSettings,
+    TokenSettings,
     LimitSettings,
     DecodeSettings,
     PoolSettings,
@@ -149,7 +151,7 @@ class App:
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
             access, admin, store = await self._stack.enter_async_context(self._administration())
-            check_exposure(self._listen, has_keys=access.directory.has_keys)
+            check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
@@ -200,6 +202,7 @@ class App:
             self._catalogue,
             self._pool,
             optional=self._listen.auth == "none",
+            tokens=self._settings[TokenSettings],
         )
 
     def _check_options(self, options: Options, caller: Caller) -> Settled:

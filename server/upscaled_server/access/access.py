@@ -17,7 +17,8 @@ from upscaled_server.access.gates import Gates
 from upscaled_server.access.pace import Throttle
 from upscaled_server.access.sessions import Sessions
 from upscaled_server.access.settings import AccessSettings
-from upscaled_server.errors import KeysThrottled, PermissionDenied, Unauthenticated
+from upscaled_server.access.tokens import Tokens, is_token
+from upscaled_server.errors import KeysThrottled, NotFound, PermissionDenied, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,12 @@ class Access:
         settings: AccessSettings,
         *,
         optional: bool = False,
+        tokens: Tokens | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`tokens`: verifies what callers may send in place of a key."""
         self.directory = directory
+        self._tokens = tokens
         self.gates = Gates(settings.max_concurrent_per_caller)
         self.sessions = Sessions()
         directory.on_end = self.sessions.end
@@ -82,8 +86,13 @@ class Access:
     @property
     def needs_key(self) -> bool:
         """Once true it stays so: a server does not open because its last caller was deleted."""
-        self._needed = self._needed or (not self._optional and self.directory.has_keys)
+        self._needed = self._needed or (not self._optional and self.knows_somebody)
         return self._needed
+
+    @property
+    def knows_somebody(self) -> bool:
+        """Whether there is a key, or tokens take the place of keys."""
+        return self._tokens is not None or self.directory.has_keys
 
     def identify(self, authorization: str | None) -> Identity:
         """Who sent this `authorization` header. Raises `Unauthenticated`.
@@ -97,6 +106,8 @@ class Access:
             raise Unauthenticated("no key: send it as metadata `authorization: Bearer KEY`")
         scheme, _, presented = authorization.partition(" ")
         is_bearer = scheme.lower() == "bearer"
+        if is_bearer and self._tokens is not None and is_token(presented):
+            return self._identify_token(self._tokens, presented)
         if not self.needs_key and not (is_bearer and keys.looks_like_key(presented)):
             return NO_KEY  # meant for what is in front of the server
         if not is_bearer:
@@ -109,6 +120,15 @@ class Access:
         self._check_time(key)
         self.directory.note_use(key)
         return Identity(self.directory.caller(key.caller).caller, key.id, key.admin)
+
+    def _identify_token(self, tokens: Tokens, presented: str) -> Identity:
+        name = tokens.caller_of(presented)
+        try:
+            return Identity(self.directory.caller(name).caller)
+        except NotFound:
+            raise Unauthenticated(
+                f"the token is valid, but there is no caller {name[:80]!a}; `upscaled callers create`"
+            ) from None
 
     async def hold_back(self, address: str) -> None:
         """Wait before the refusal of a call from this address, if it has had many. Raises `KeysThrottled`.
