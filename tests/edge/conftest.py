@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,19 +55,23 @@ def free_address() -> str:
 
 
 @contextmanager
-def running_edge(server: RunningServer, address: str = "") -> Iterator[Edge]:
+def running_edge(server: RunningServer, address: str = "", tls: Path | None = None) -> Iterator[Edge]:
+    """`tls`: a folder with tls.crt and tls.key; who waits for it does not look at its certificate."""
     address = address or free_address()
-    with script()["envoy"](address, server.address) as process:
+    scheme = "http" if tls is None else "https"
+    edge = script()
+    with edge["envoy"](edge["Addresses"](address, server.address, tls=tls)) as process:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                if httpx.get(f"http://{address}/v1/server", timeout=5, trust_env=False).status_code in (
-                    200,
-                    401,
-                ):
+                answer = httpx.get(
+                    f"{scheme}://{address}/v1/server", timeout=5, trust_env=False, verify=False
+                )
+                if answer.status_code in (200, 401):
                     break
-            except httpx.TransportError:
-                pass
+            except httpx.TransportError as error:
+                if "certificate required" in str(error).lower():
+                    break  # it is there, and asks for what we do not have
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("Envoy did not start")
             time.sleep(0.1)
@@ -102,6 +108,22 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sample = Image.open(REPO / "docs" / "sample.png").convert("RGB")
     sample.resize((96, 64)).save(path)
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What held, file by file, for people and as JSON."""
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed", "skipped", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            path = report.nodeid.partition("::")[0]
+            if path.startswith("tests/edge/"):
+                counts.setdefault(path, Counter())[outcome] += 1
+    for path, found in sorted(counts.items()):
+        said = ", ".join(f"{count} {outcome}" for outcome, count in found.items())
+        terminalreporter.write_line(f"{path}: {said}")
+    target = REPO / "bench-results" / "edge-test.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n")
 
 
 def screenshots() -> Path | None:

@@ -13,8 +13,10 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.conftest import REPO
 from tests.edge.conftest import MODEL, Edge
 from upscaled import Client
+from upscaled.v1 import server_pb2
 
 
 def body_of(picture: Path, **options: object) -> dict[str, object]:
@@ -175,13 +177,48 @@ def test_a_page_of_another_origin_may_call_with_a_key_of_its_own(http: httpx.Cli
 def test_the_description_and_the_edge_know_the_same_paths(http: httpx.Client) -> None:
     from openapi_spec_validator import validate
 
-    from tests.conftest import REPO
-
     description = json.loads((REPO / "docs" / "openapi.json").read_text())
     validate(description)
     for path, operations in description["paths"].items():
-        if "get" not in operations:
-            continue
-        # A path that Envoy does not know is its own 404, without the body of an error of the server.
-        answer = http.get(path.replace("{", "").replace("}", ""))
-        assert answer.status_code != 404 or "code" in answer.json(), path
+        for verb, operation in operations.items():
+            if operation["operationId"] == "Upscaler_UpscaleTiles":
+                continue  # its errors are the stream's
+            content = b"{}" if "requestBody" in operation else None
+            answer = http.request(verb, path.replace("{", "").replace("}", ""), content=content)
+            # What Envoy itself refuses has no body of an error of the server.
+            if answer.status_code != 200:
+                assert set(answer.json()) <= {"code", "message", "details"}, path
+
+
+def test_a_browser_speaks_grpc_web(http: httpx.Client) -> None:
+    """Frames as in gRPC, the trailers as the last one (0x80)."""
+    answer = http.post(
+        "/upscaled.v1.Server/GetServerInfo",
+        content=bytes(5),
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    assert answer.headers["content-type"] == "application/grpc-web+proto"
+    length = int.from_bytes(answer.content[1:5], "big")
+    info = server_pb2.ServerInfo.FromString(answer.content[5 : 5 + length])
+    trailers = answer.content[5 + length :]
+    assert info.version
+    assert trailers[0] == 0x80
+    assert b"grpc-status:0" in trailers
+
+
+EXAMPLES = json.loads((REPO / "docs" / "openapi-examples.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"), [(operation, name) for operation, each in EXAMPLES.items() for name in each]
+)
+def test_an_example_of_the_description_is_answered(http: httpx.Client, operation: str, name: str) -> None:
+    description = json.loads((REPO / "docs" / "openapi.json").read_text())
+    (path, verb) = next(
+        (path, verb)
+        for path, operations in description["paths"].items()
+        for verb, each in operations.items()
+        if each["operationId"] == operation
+    )
+    answer = http.request(verb, path, json=EXAMPLES[operation][name]["body"])
+    assert answer.status_code == 200, answer.text[:500]
