@@ -59,6 +59,7 @@ from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
 from upscaled_server.media.codec import CodecHost
+from upscaled_server.observation import observed
 from upscaled_server.pipeline.charging import Charging
 from upscaled_server.pipeline.decoding import DecodeSettings
 from upscaled_server.pipeline.limits import LimitSettings
@@ -71,6 +72,7 @@ from upscaled_server.settings import Settings
 from upscaled_server.state.folder import DataFolder, StateSettings
 from upscaled_server.state.store import Store
 from upscaled_server.telemetry.logs import LogSettings
+from upscaled_server.telemetry.probes import ProbeSettings
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +87,7 @@ SETTINGS = (
     WeightSettings,
     StateSettings,
     LogSettings,
+    ProbeSettings,
     *durable.SETTINGS,
 )
 
@@ -136,6 +139,7 @@ class App:
         self._errors = ErrorInterceptor()
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
+        self._serving = False
         self._durable: durable.Durable | None = None
         self.address = ""
 
@@ -170,6 +174,11 @@ class App:
             self.address = bind(self._server, self._listen.listen, credentials)
             watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
             self._stack.push_async_callback(_cancelled, watching)
+            self._stack.enter_context(
+                observed(
+                    self._settings[ProbeSettings], self._pool, stores, self._durable, lambda: self._serving
+                )
+            )
             await self._server.start()
         except BaseException:  # a cancellation too
             await self._stack.aclose()
@@ -270,6 +279,7 @@ class App:
 
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         """Health of the server as a whole and of every service."""
+        self._serving = status == _SERVING
         for name in ("", *map(_full_name, _SERVICES)):
             await self._health.set(name, status)
 

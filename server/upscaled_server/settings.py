@@ -62,8 +62,14 @@ def _build(kind: type[BaseSettings], values: Mapping[str, Any]) -> BaseSettings:
         for problem in error.errors():
             variable = PREFIX + "_".join(map(str, problem["loc"])).upper()
             reason = problem["msg"].removeprefix("Value error, ").removeprefix(f"{variable} ")
-            problems.append(f"{variable}: {reason} (got: {problem['input']!r})")
+            problems.append(f"{variable}: {reason} (got: {_shown(kind, problem['loc'], problem['input'])})")
         raise SettingsError("; ".join(problems)) from None
+
+
+def _shown(kind: type[BaseSettings], location: tuple[int | str, ...], value: object) -> str:
+    """A refused value as it may stand in a log: fields that hide theirs may hold a password."""
+    fields = [kind.model_fields[name] for name in location[:1] if name in kind.model_fields]
+    return repr(value) if all(field.repr for field in fields) else "a value that is not shown"
 
 
 def _given_only(kind: type[_S]) -> type[_S]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from upscaled_server.api.listen import ListenSettings
+from upscaled_server.intake.fetch.settings import FetchSettings
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.settings import Settings, SettingsError
 
@@ -89,3 +90,9 @@ def test_only_loopback_is_safe_without_keys(listen: str, open_to_network: bool) 
 def test_an_address_that_cannot_be_meant_is_refused(listen: str) -> None:
     with pytest.raises(SettingsError, match="UPSCALED_LISTEN"):
         Settings(KINDS, {"UPSCALED_LISTEN": listen})
+
+
+def test_a_refused_value_that_may_hold_a_password_is_not_shown() -> None:
+    with pytest.raises(SettingsError, match="UPSCALED_FETCH_PROXY") as refused:
+        Settings((FetchSettings,), {"UPSCALED_FETCH_PROXY": "ftp://user:hunter2@proxy"})
+    assert "hunter2" not in str(refused.value)

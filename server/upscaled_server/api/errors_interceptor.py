@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
@@ -18,6 +19,7 @@ from upscaled_server.api import caller
 from upscaled_server.api.malformed import tolerant, well_formed
 from upscaled_server.api.statuses import code_of, to_status
 from upscaled_server.errors import DomainError, KeysThrottled, ProcessingFailed, Unauthenticated
+from upscaled_server.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +65,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         return handler
 
     def _wrap(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        service, name = method.removeprefix("/").split("/")
+        running = metrics.RPCS_RUNNING.labels(service, name)
+
         async def call(request: Any, context: Context) -> Any:
             self._running += 1
             self._idle.clear()
+            running.inc()
+            began, code = time.perf_counter(), grpc.StatusCode.CANCELLED
             try:
-                return await behaviour(well_formed(request), context)
+                answer = await behaviour(well_formed(request), context)
+                code = grpc.StatusCode.OK
+                return answer
             except Exception as error:  # what is not known is logged, and told as INTERNAL
+                code = code_of(error) if isinstance(error, DomainError) else grpc.StatusCode.INTERNAL
                 await _end(error, context, method)
             finally:
+                running.dec()
+                metrics.RPCS.labels(service, name, code.name).observe(time.perf_counter() - began)
                 self._running -= 1
                 if not self._running:
                     self._idle.set()

@@ -35,6 +35,7 @@ from upscaled_server.pipeline.summary import done
 from upscaled_server.pipeline.tiles import TileCutter
 from upscaled_server.pool.opening import OpeningChain
 from upscaled_server.pool.pool import Pool
+from upscaled_server.telemetry.metrics import note_image
 
 
 class Upscaling:
@@ -49,10 +50,9 @@ class Upscaling:
         limits: LimitSettings,
         decode_limits: DecodeLimits,
         executor: Executor,
-        charging: Charging | None = None,
-        sources: Sources | None = None,
+        charging: Charging,
+        sources: Sources,
     ) -> None:
-        """Without `charging` nothing is charged; without `sources` images must be sent."""
         self._catalogue = catalogue
         self._codec = codec
         self._pool = pool
@@ -60,7 +60,7 @@ class Upscaling:
         self._decode_limits = decode_limits
         self._executor = executor
         self._fetch = Fetch(limits, sources)
-        self._charging = charging or Charging()
+        self._charging = charging
         self._running = 0
 
     async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
@@ -125,6 +125,7 @@ class Upscaling:
                 with clock.during(Stage.STORE):
                     await request.handed_over()
             bill = await tab.pay()
+        note_image(layout.options.model, layout.size.width * layout.size.height, clock.seconds.items())
         yield done(layout, clock, bill, runs=runs, delivery=delivery)
 
     @contextmanager

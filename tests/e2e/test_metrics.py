@@ -1,0 +1,103 @@
+"""What Prometheus and probes are told."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.e2e.conftest import RunningServer, running_server
+from tests.edge.conftest import free_address
+from upscaled import Client, NotFoundError, Progress
+from upscaled_server.telemetry.metrics import SNAPSHOT
+
+FAST = "real-esrgan-animevideo-v3"
+RPCS = "upscaled_rpc_duration_seconds_count"
+
+
+def ask(address: str, path: str) -> tuple[int, str]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def scraped(address: str) -> dict[tuple[str, str], float]:
+    """Values by name and labels."""
+    status, text = ask(address, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def picture(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.effect_noise((width, height), 40).convert("RGB").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_calls_images_and_queues_are_told_and_the_queue_drains_when_a_caller_leaves() -> None:
+    address = free_address()
+    with running_server(UPSCALED_METRICS_LISTEN=address) as server, Client(server.address) as client:
+        assert ask(address, "/livez")[0] == 200
+        assert ask(address, "/readyz")[0] == 200
+        assert ask(address, "/")[0] == 404
+        client.upscale(picture(48, 32), model=FAST)
+        with suppress(NotFoundError):
+            client.upscale(picture(8, 8), model="nothing")
+        values = scraped(address)
+        calls = [at for (name, at), value in values.items() if value and name == RPCS]
+        assert any('"OK"' in at and "Upscale" in at for at in calls)
+        assert any('"NOT_FOUND"' in at for at in calls)
+        assert values["upscaled_images_delivered_total", json.dumps({"model": FAST})] == 1
+        assert values["upscaled_output_pixels_delivered_total", json.dumps({"model": FAST})] == 192 * 128
+        assert values["upscaled_stage_duration_seconds_count", json.dumps({"stage": "infer"})] == 1
+        assert {name.removesuffix("_total") for name, _ in values} >= set(SNAPSHOT)
+        _leaves_nothing_behind(server, address)
+
+
+def _leaves_nothing_behind(server: RunningServer, address: str) -> None:
+    with Client(server.address) as client:
+        stream = client.upscale_stream(picture(1400, 1000), model=FAST)
+        for event in stream:
+            if isinstance(event, Progress) and event.rows_done:
+                break
+        values = scraped(address)
+        assert values["upscaled_images_open", "{}"] == 1
+        assert values["upscaled_queue_device_seconds", "{}"] > 0
+        stream.close()
+        deadline = time.monotonic() + 10
+        while (left := _left(address))["upscaled_images_open"] or left["upscaled_queue_units"]:
+            assert time.monotonic() < deadline, f"the work of a caller that left is still queued: {left}"
+        assert _left(address)["upscaled_queue_device_seconds"] < 0.001
+
+
+def _left(address: str) -> dict[str, float]:
+    return {name: value for (name, labels), value in scraped(address).items() if labels == "{}"}
+
+
+def test_readiness_turns_first_when_the_server_stops() -> None:
+    address = free_address()
+    with running_server(UPSCALED_METRICS_LISTEN=address) as server, Client(server.address) as client:
+        stream = client.upscale_stream(picture(1000, 800), model=FAST)
+        for event in stream:
+            if isinstance(event, Progress) and event.rows_done:
+                break
+        server.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while ask(address, "/readyz")[0] != 503:
+            assert time.monotonic() < deadline
+        assert ask(address, "/livez")[0] == 200
+        stream.close()
