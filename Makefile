@@ -17,7 +17,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -87,6 +87,10 @@ edge-test: $(VENV)/.edge ## HTTP through a real Envoy, and the playground in a r
 
 edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/envoy/envoy.yaml
 	@$(BIN)/python scripts/generate_stubs.py --descriptors deploy/envoy/upscaled.pb
+
+chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
+	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)
 
 bench: $(VENV)/.reference ## the engine against its peers, PNG against Pillow's, each in one run (BENCH_ARGS=--short, IMAGES=…)
 	@$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)
