@@ -33,7 +33,6 @@ entry there only when none of its bases says the right thing.
     ├── DeadlinePassed           the caller's time is up
     ├── CallerGone               nobody takes the answer
     ├── DataLoss                 bytes are not what they were announced to be
-    ├── NotImplementedHere       the contract has it, this version does not
     └── ProcessingFailed         the server's fault
 """
 
@@ -247,18 +246,6 @@ class InlineTooLarge(LimitExceeded):
     """The encoded file does not fit a unary answer; a stream or a stored output has no such limit."""
 
     reason = "INLINE_TOO_LARGE"
-
-
-class NotImplementedHere(DomainError):
-    """The contract names it, this version cannot do it. Never raised for a malformed request."""
-
-    reason = "NOT_IMPLEMENTED"
-
-    def __init__(self, feature: str, *, instead: str = "") -> None:
-        super().__init__(
-            f"{feature} is not available in this version" + (f"; {instead}" if instead else ""),
-            feature=feature,
-        )
 
 
 class ProcessingFailed(DomainError):

@@ -13,7 +13,15 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from tests.e2e.keyed import FAST, KeyedServer, bearer, keyed_server, picture
-from upscaled.v1 import options_pb2, result_pb2, upscaler_pb2, upscaler_pb2_grpc
+from upscaled.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    admin_pb2,
+    options_pb2,
+    result_pb2,
+    upscaler_pb2,
+    upscaler_pb2_grpc,
+)
 
 # 1 and 1 per megapixel: 64x64 makes 256x256.
 PRICES = "default=1+1"
@@ -55,14 +63,22 @@ class Account:
         )
         return self.stub.Upscale(request, metadata=self._metadata, timeout=SECONDS)
 
-    def stream(self, image: bytes) -> grpc.CallIterator[result_pb2.UpscaleEvent]:  # type: ignore[name-defined]
+    def stream(
+        self, image: bytes, *, tiles: bool = True, **options: object
+    ) -> grpc.CallIterator[result_pb2.UpscaleEvent]:  # type: ignore[name-defined]
         request = upscaler_pb2.UpscaleTilesRequest(
             source=options_pb2.Source(image=image),
             options=options_pb2.UpscaleOptions(
-                model=FAST, tiles=options_pb2.TileOptions(enabled=True, size=256)
+                model=FAST,
+                tiles=options_pb2.TileOptions(enabled=tiles, size=256),
+                **options,  # type: ignore[arg-type]
             ),
         )
         return self.stub.UpscaleTiles(request, metadata=self._metadata, timeout=SECONDS)
+
+    def usage(self) -> account_pb2.Usage:
+        stub = account_pb2_grpc.AccountStub(self._channel)
+        return stub.GetUsage(account_pb2.GetUsageRequest(), metadata=self._metadata, timeout=SECONDS)
 
     @property
     def left(self) -> float:
@@ -82,6 +98,18 @@ def test_answers_say_what_was_charged_and_what_is_left(keyed: KeyedServer) -> No
         assert (made.credits.charged, round(made.credits.remaining, 4)) == (SMALL_COSTS, 8.9345)
         *_, last = account.stream(SMALL)
         assert (last.done.credits.charged, round(last.done.credits.remaining, 4)) == (SMALL_COSTS, 7.869)
+
+
+def test_usage_is_the_sum_of_what_was_charged(keyed: KeyedServer) -> None:
+    with Account(keyed, "counter", 10) as account:
+        charged = [account.upscale().credits.charged for _ in range(2)]
+        usage = account.usage()
+        assert (usage.credits_used, usage.credits_monthly) == (sum(charged), 10)
+        assert round(usage.credits_remaining, 4) == round(10 - sum(charged), 4)
+        (model,) = usage.models
+        assert (model.model, model.requests, model.output_megapixels) == (FAST, 2, 2 * 256 * 256 / 1e6)
+        stored = account.upscale(delivery=options_pb2.DELIVERY_URL)
+        assert account.usage().stored_bytes == stored.outputs[0].size_bytes
 
 
 def test_a_call_that_is_tried_again_is_charged_once(keyed: KeyedServer) -> None:
@@ -172,6 +200,28 @@ def test_a_stored_output_has_an_id_and_no_bytes_and_can_be_enlarged_again(keyed:
         )
         again = account.stub.Upscale(request, metadata=account._metadata, timeout=SECONDS)
         assert (again.outputs[0].width, again.outputs[0].height) == (1024, 1024)
+
+
+def test_a_stored_output_that_is_cut_off_leaves_nothing_and_costs_nothing(keyed: KeyedServer) -> None:
+    with Account(keyed, "quitter", 100) as account:
+        events = account.stream(LARGE, tiles=False, delivery=options_pb2.DELIVERY_URL)
+        for event in events:
+            if event.progress.rows_done:
+                break
+        events.cancel()
+        account.upscale()
+        assert round(account.left, 4) == round(100 - SMALL_COSTS, 4)
+        assert account.usage().stored_bytes == 0
+
+
+def test_who_is_deleted_stores_nothing_any_more_but_has_used_what_was_used(keyed: KeyedServer) -> None:
+    with Account(keyed, "gone", 10) as account:
+        account.upscale(delivery=options_pb2.DELIVERY_URL)
+        assert account.usage().stored_bytes > 0
+    keyed.admin.DeleteCaller(admin_pb2.DeleteCallerRequest(caller="gone"), timeout=10)
+    with Account(keyed, "gone", 10) as account:
+        usage = account.usage()
+        assert (usage.stored_bytes, usage.credits_used) == (0, SMALL_COSTS)
 
 
 def _charged(account: Account, before: float) -> float:

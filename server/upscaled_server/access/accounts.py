@@ -62,7 +62,7 @@ class Account:
         async with self._one_change:
             try:
                 return await self._charge(entry, charged)
-            except BaseException:
+            except BaseException:  # it may have been written: read again
                 self._sums = None
                 raise
 

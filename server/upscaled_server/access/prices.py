@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.errors import NotFound
 
 DEFAULT = "default"
 """Names the price of the models that are not named."""
@@ -54,6 +58,13 @@ def credits_of(number: float) -> Decimal:
     return Decimal(str(number)).quantize(_SMALLEST, ROUND_HALF_UP)
 
 
+def _catalogue_name(name: str) -> str:
+    """Of an alias too; of a model that is not built in, the name as it is."""
+    with suppress(NotFound):
+        return name if name == DEFAULT else Catalogue().resolve(name).name
+    return name
+
+
 class PriceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UPSCALED_", extra="ignore")
 
@@ -75,7 +86,7 @@ class PriceSettings(BaseSettings):
             named = [(str(name), str(price).replace(" ", "")) for name, price in value.items()]
         else:
             raise ValueError("UPSCALED_PRICES must be NAME=PRICE, separated by commas")
-        prices = {name: Price.parse(price) for name, price in named}
+        prices = {_catalogue_name(name): Price.parse(price) for name, price in named}
         if len(prices) < len(named):
             raise ValueError("UPSCALED_PRICES names a model twice")
         if prices and DEFAULT not in prices:

@@ -32,7 +32,6 @@ STATUS_OF: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.CallerGone: grpc.StatusCode.CANCELLED,
     errors.DataLoss: grpc.StatusCode.DATA_LOSS,
-    errors.NotImplementedHere: grpc.StatusCode.UNIMPLEMENTED,
     errors.ProcessingFailed: grpc.StatusCode.INTERNAL,
 }
 

@@ -14,7 +14,7 @@ from upscaled_server.intake.stored import StoredFiles
 class Fetches(Protocol):
     """Gets images from elsewhere; `intake.fetch` has the real one."""
 
-    async def fetch(self, url: str, *, max_bytes: int, deadline_seconds: float) -> bytes:
+    async def fetch(self, url: str, *, max_bytes: int, deadline_seconds: float, caller: str) -> bytes:
         """The whole body, of at most `max_bytes`."""
 
 
@@ -31,7 +31,10 @@ class Sources:
         """
         if isinstance(source, Url):
             return await self._fetcher.fetch(
-                source.url, max_bytes=max_bytes, deadline_seconds=deadline - time.monotonic()
+                source.url,
+                max_bytes=max_bytes,
+                deadline_seconds=deadline - time.monotonic(),
+                caller=caller.name,
             )
         if isinstance(source, InputId):
             uploaded = await self._files.input(caller.name, source.id)

@@ -133,9 +133,12 @@ class Inputs:
 
     async def status(self, caller: str, input_id: str) -> WriteStatus:
         """Raises `NotFound`."""
-        record = await self.get(caller, input_id)
         async with self._turns.quiet(input_id):
-            record, committed = await self._progress(record)
+            record = await self.get(caller, input_id)
+            try:
+                record, committed = await unbroken(self._progress(record))
+            except DataLoss:
+                committed = 0
         return _status(record, committed)
 
     async def write(
@@ -150,10 +153,12 @@ class Inputs:
         """
         if offset < 0:
             raise InvalidField("offset", "must not be negative", limit=0, actual=offset)
-        record = await self.get(caller.name, input_id)
+        await self.get(caller.name, input_id)
         with self._turns.take(input_id) as turn:
             async with turn.step():
-                record, committed = await self._progress(record)
+                # Again, now that nobody deletes it at the same time.
+                record = await self.get(caller.name, input_id)
+                record, committed = await unbroken(self._progress(record))
                 if record.complete:
                     raise InputComplete(f"the input {input_id} is complete", input_id=input_id)
                 await self._quotas.settle(caller.name, "in", input_id, committed)
@@ -184,12 +189,14 @@ class Inputs:
 
     async def delete(self, input_id: str) -> None:
         """Everything of an input; to be repeated until it succeeds. That there is none is fine."""
+        if not is_ulid(input_id):
+            return
         with self._turns.take(input_id) as turn:
             await unbroken(self._delete(input_id, turn))
 
     async def expire(self, input_id: str) -> None:
         """`delete`, if its time is up."""
-        entry = await self._store.get(_key(input_id))
+        entry = await self._store.get(_key(input_id)) if is_ulid(input_id) else None
         if entry is not None and input_from(entry.value).expires_at <= time.time():
             await self.delete(input_id)
 
@@ -243,29 +250,41 @@ class Inputs:
         if not writing.committed:
             raise InvalidField("content.data", "an input needs bytes", limit="1 at least", actual=0)
         async with writing.turn.step():
-            found = await _sha256(writing.partial.read())
-            if record.announced_sha256 and found != record.announced_sha256:
-                await writing.partial.discard()
-                await self._quotas.settle(record.caller, "in", record.id, 0)
-                raise DataLoss(
-                    "the SHA-256 of what was written is not the one announced; write again from 0",
-                    limit=record.announced_sha256.hex(),
-                    actual=found.hex(),
-                )
-            await writing.partial.move_to(_path(record.id))
-            return await self._complete(record, writing.committed, found)
+            # Who asked for the status meanwhile has completed it.
+            record, committed = await self._progress(record)
+            return record if record.complete else await self._seal(record, committed)
 
     async def _progress(self, record: StoredInput) -> tuple[StoredInput, int]:
-        """The record and the bytes that are there. A server that was killed between the last byte and the
-        record left it to us to complete the record."""
+        """The record and the bytes that are there. What a server that was killed had not come to after the
+        last byte is done now. Raises `DataLoss` as `_seal` does."""
         if record.complete:
             return record, record.size_bytes
+        partial = self._blobs.partial(record.id)
         size = await self._blobs.size(_path(record.id))
-        if size is None:
-            return record, await self._blobs.partial(record.id).size()
-        record = await self._complete(record, size, await _sha256(self._blobs.read(_path(record.id))))
-        await self._blobs.partial(record.id).discard()
+        if size is not None:
+            sha256 = await _sha256(self._blobs.read(_path(record.id)))
+            await partial.discard()
+            return await self._complete(record, size, sha256), size
+        size = await partial.size()
+        if record.announced_bytes and size == record.announced_bytes:
+            record = await self._seal(record, size)
         return record, size
+
+    async def _seal(self, record: StoredInput, size: int) -> StoredInput:
+        """Make what was written the input. Raises `DataLoss` if it is not what was announced; nothing is
+        there then."""
+        partial = self._blobs.partial(record.id)
+        found = await _sha256(partial.read())
+        if record.announced_sha256 and found != record.announced_sha256:
+            await partial.discard()
+            await self._quotas.settle(record.caller, "in", record.id, 0)
+            raise DataLoss(
+                "the SHA-256 of what was written is not the one announced; write again from 0",
+                limit=record.announced_sha256.hex(),
+                actual=found.hex(),
+            )
+        await partial.move_to(_path(record.id))
+        return await self._complete(record, size, found)
 
     async def _complete(self, record: StoredInput, size: int, sha256: bytes) -> StoredInput:
         entry = await self._store.get(_key(record.id))

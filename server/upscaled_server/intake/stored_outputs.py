@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from urllib.parse import quote
 
-from upscaled_server.errors import NotFound
+from upscaled_server.errors import DomainError, NotFound
 from upscaled_server.intake.owner import Owner
 from upscaled_server.intake.stored_quota import Quotas
 from upscaled_server.intake.stored_records import StoredOutput, output_from, to_value
@@ -93,7 +93,7 @@ class Outputs:
                     yield writer
                 finally:
                     counted = writer.counted
-        except BaseException:
+        except BaseException:  # a cancellation too
             await self._quotas.shrink(caller.name, counted)
             if not before.complete:
                 await unbroken(self.delete(output_id))
@@ -155,13 +155,18 @@ class Outputs:
         self, record: StoredOutput, before: StoredOutput, size: int, sha256: bytes
     ) -> StoredOutput:
         done = replace(record, complete=True, size_bytes=size, sha256=sha256)
-        entry = await self._entry(record.id)
-        if entry is None:
-            await self._store.create(_key(record.id), to_value(done))
-        else:
-            await self._store.update(entry.key, to_value(done), entry.version)
-        if before.expiry != done.expiry:
-            await drop_expiry(self._store, before.expiry)
+        try:
+            entry = await self._entry(record.id)
+            if entry is None:
+                await self._store.create(_key(record.id), to_value(done))
+            else:
+                await self._store.update(entry.key, to_value(done), entry.version)
+            if before.expiry != done.expiry:
+                await drop_expiry(self._store, before.expiry)
+        except DomainError:
+            # What has expired takes the bytes with it.
+            await self._quotas.shrink(record.caller, size)
+            raise
         await self._quotas.settle(record.caller, "out", record.id, size, grown=size)
         return done
 

@@ -69,7 +69,7 @@ class Quotas:
             await self._store.create(_key(owner.name, kind, file_id), _value(0))
         except KeyExists:
             usage.files -= 1
-        except BaseException:
+        except BaseException:  # a cancellation too
             usage.files -= 1
             raise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from upscaled_server.errors import Conflict
 from upscaled_server.intake.owner import Owner
 from upscaled_server.intake.stored_quota import Quotas
 from upscaled_server.intake.stored_records import StoredInput
@@ -58,9 +59,15 @@ class Writing:
         try:
             await self._commit()
         finally:
-            await self._quotas.settle(
-                self._owner.name, "in", self.record.id, self.committed, grown=self._grown
-            )
+            try:
+                async with self.turn.step():
+                    await self._quotas.settle(
+                        self._owner.name, "in", self.record.id, self.committed, grown=self._grown
+                    )
+            except Conflict:
+                # Whoever has the turn has counted what is there.
+                await self._quotas.shrink(self._owner.name, self._grown)
+                raise
 
     async def _commit(self) -> None:
         data = bytes(self._waiting)

@@ -15,12 +15,13 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
-from upscaled_server.errors import FailedPrecondition, NotFound
+from upscaled_server.errors import DomainError, FailedPrecondition, NotFound
 from upscaled_server.storage import disk
-from upscaled_server.storage.failures import translated
+from upscaled_server.storage.failures import text_of, translated
 from upscaled_server.storage.partial import LocalPartial, ObjectPartial, Partial
 from upscaled_server.storage.room import Room
 from upscaled_server.storage.settings import StorageSettings
+from upscaled_server.storage.unbroken import unbroken
 
 if TYPE_CHECKING:
     from obstore import AsyncWritableFile
@@ -32,6 +33,7 @@ PIECE_BYTES = 1 << 20
 # S3 takes parts of at least 5 MiB, and at most 10,000 of them.
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 2
+_RETRY_TIME = timedelta(seconds=30)
 # An unfinished file of another server is not touched before this age.
 _SHARED_SWEEP_SECONDS = 24 * 3600.0
 
@@ -43,30 +45,46 @@ class BlobStore:
     there is no room, and `Unavailable` where the storage does not answer.
     """
 
-    def __init__(self, store: ObjectStore, room: Room, root: Path | None, *, is_shared: bool) -> None:
-        """`root`: the folder of a `LocalStore`; `is_shared`: other servers may write there too."""
+    def __init__(
+        self, store: ObjectStore, room: Room, root: Path | None, *, is_shared: bool, is_new: bool
+    ) -> None:
+        """`root`: the folder of a `LocalStore`; `is_shared`: other servers may write there too; `is_new`:
+        nothing is there yet."""
         self._store = store
         self._room = room
         self._root = root
         self._sweep_age_seconds = _SHARED_SWEEP_SECONDS if is_shared else 0.0
+        self._is_ready = is_new
+        self._getting_ready = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: StorageSettings, data_dir: Path) -> BlobStore:
-        """What `UPSCALED_BLOBS_URL` names, without what a killed server left of unfinished files.
-
-        Raises `FailedPrecondition` if it cannot be used.
-        """
+        """What `UPSCALED_BLOBS_URL` names. Raises `FailedPrecondition` if it cannot be used."""
         root = _root(settings.blobs_url, data_dir)
         room = Room(settings.max_stored_bytes, settings.min_free_bytes, root)
-        store = await asyncio.to_thread(_store, settings.blobs_url, root)
-        blobs = cls(store, room, root, is_shared=bool(settings.blobs_url))
         try:
-            room.used_bytes = await blobs._sweep()
-        except (OSError, BaseError) as error:
+            store = await asyncio.to_thread(_store, settings.blobs_url, root)
+            if root is None:
+                await anext(aiter(obstore.list(store, chunk_size=1)), None)
+        except (OSError, BaseError, ValueError) as error:
             raise FailedPrecondition(
-                f"UPSCALED_BLOBS_URL: {settings.blobs_url or root} cannot be used: {error}"
+                f"UPSCALED_BLOBS_URL: {settings.blobs_url or root} cannot be used: {text_of(error)}"
             ) from None
+        blobs = cls(store, room, root, is_shared=bool(settings.blobs_url), is_new=False)
+        blobs._looking = asyncio.create_task(blobs._look(), name="count files")
         return blobs
+
+    async def ready(self) -> None:
+        """Return when unfinished files of a killed server are gone and all others counted, which may take
+        seconds; changes wait for it. Raises `Unavailable`."""
+        if self._is_ready:
+            return
+        async with self._getting_ready:
+            if not self._is_ready:
+                with translated("files"):
+                    self._room.used_bytes += await unbroken(self._sweep())
+                self._is_ready = True
 
     @property
     def used_bytes(self) -> int:
@@ -83,12 +101,13 @@ class BlobStore:
         self._room.take(count)
         try:
             yield
-        except BaseException:
+        except BaseException:  # a cancellation too
             self._room.give_back(count)
             raise
 
     async def put(self, path: str, data: bytes) -> None:
         """Write a small file; another one at `path` is replaced at once."""
+        await self.ready()
         before = await self.size(path)
         with self.taking(len(data)):
             with translated(path):
@@ -104,6 +123,7 @@ class BlobStore:
 
         An object store gives `content_type` and `disposition` to whoever reads the file by its own URL.
         """
+        await self.ready()
         before = await self.size(path)
         attributes = {"Content-Type": content_type, "Content-Disposition": disposition}
         file = obstore.open_writer_async(
@@ -119,13 +139,13 @@ class BlobStore:
             await file.__aenter__()
             try:
                 yield writer
-            except BaseException as error:
+            except BaseException as error:  # a cancellation too
                 await file.__aexit__(type(error), error, error.__traceback__)
                 raise
             with translated(path):
                 await file.close()
             await self._sync(path)
-        except BaseException:
+        except BaseException:  # a cancellation too
             self._room.give_back(writer.size)
             raise
         self._room.give_back(before or 0)
@@ -135,14 +155,26 @@ class BlobStore:
 
         Raises `NotFound`. A local file that is deleted meanwhile is read to its end.
         """
-        with translated(path):
-            if offset and offset == await self.size(path):
-                return
-            found = await obstore.get_async(self._store, path, options={"range": {"offset": offset}})
-            async for chunk in found.stream(min_chunk_size=PIECE_BYTES):
-                data = bytes(chunk)
-                for begin in range(0, len(data), PIECE_BYTES):
-                    yield data[begin : begin + PIECE_BYTES]
+        size = await self.size(path)
+        if size is None:
+            raise NotFound("stored file", path)
+        chunks = self._stream(path, offset) if self._root else self._ranges(path, offset, size)
+        if offset < size:
+            with translated(path):
+                async for chunk in chunks:
+                    for begin in range(0, len(chunk), PIECE_BYTES):
+                        yield chunk[begin : begin + PIECE_BYTES]
+
+    async def _stream(self, path: str, offset: int) -> AsyncIterator[bytes]:
+        found = await obstore.get_async(self._store, path, options={"range": {"offset": offset}})
+        async for chunk in found.stream(min_chunk_size=PIECE_BYTES):
+            yield bytes(chunk)
+
+    async def _ranges(self, path: str, offset: int, size: int) -> AsyncIterator[bytes]:
+        """One short request after another: a reader may be slower than an object store waits."""
+        for begin in range(offset, size, _PART_BYTES):
+            end = min(begin + _PART_BYTES, size)
+            yield bytes(await obstore.get_range_async(self._store, path, start=begin, end=end))
 
     async def size(self, path: str) -> int | None:
         """Bytes of a file; None if there is none."""
@@ -152,6 +184,7 @@ class BlobStore:
 
     async def delete(self, path: str) -> None:
         """That there is none is fine."""
+        await self.ready()
         size = await self.size(path)
         if size is None:
             return
@@ -163,6 +196,7 @@ class BlobStore:
 
     async def delete_all(self, folder: str) -> None:
         """Every file below `folder`, and the folder."""
+        await self.ready()
         sizes: dict[str, int] = {}
         with translated(folder):
             async for found in obstore.list(self._store, folder):
@@ -195,8 +229,13 @@ class BlobStore:
             return await obstore.sign_async(self._store, "GET", path, timedelta(seconds=seconds))
         except (BaseError, ValueError) as error:
             # Credentials of some kinds can read and write, but not sign.
-            log.warning("the object store cannot sign: %s", error)
+            log.warning("the object store cannot sign: %s", text_of(error))
             return None
+
+    async def _look(self) -> None:
+        """`ready`, before anybody asks; who asks hears what is wrong."""
+        with suppress(DomainError):
+            await self.ready()
 
     async def _sync(self, path: str) -> None:
         if self._root is not None:
@@ -239,10 +278,7 @@ def _root(url: str, data_dir: Path) -> Path | None:
 
 
 def _store(url: str, root: Path | None) -> Any:
-    try:
-        if root is None:
-            return from_url(url)
-        disk.make_folder(root)
-        return LocalStore(root)
-    except (OSError, BaseError, ValueError) as error:
-        raise FailedPrecondition(f"UPSCALED_BLOBS_URL: {url or root} cannot be used: {error}") from None
+    if root is None:
+        return from_url(url, retry_config={"max_retries": 5, "retry_timeout": _RETRY_TIME})
+    disk.make_folder(root)
+    return LocalStore(root)

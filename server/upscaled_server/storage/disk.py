@@ -53,16 +53,25 @@ def remove_folder(folder: Path) -> None:
 def sweep(root: Path, age_seconds: float) -> int:
     """Remove what a killed process was writing, if it is of this age, and empty folders; how many bytes the
     other files have. Blocks."""
-    kept = 0
-    oldest = time.time() - age_seconds
-    for folder, _, names in os.walk(root, topdown=False):
-        for path in (Path(folder, name) for name in names):
-            found = path.stat()
-            if _STAGED.fullmatch(path.name) and found.st_mtime <= oldest:
-                path.unlink()
+    return _sweep(str(root), time.time() - age_seconds)[0]
+
+
+def _sweep(folder: str, newest: float) -> tuple[int, bool]:
+    """The bytes below a folder, and whether it is empty now. Plain names: there may be 100,000 of them."""
+    kept, is_empty = 0, True
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                size, goes = _sweep(entry.path, newest)
+                if goes:
+                    Path(entry.path).rmdir()
             else:
-                kept += found.st_size
-        if Path(folder) != root:
-            with suppress(OSError):
-                Path(folder).rmdir()
-    return kept
+                found = entry.stat(follow_symlinks=False)
+                size = found.st_size
+                goes = "#" in entry.name and found.st_mtime <= newest and bool(_STAGED.fullmatch(entry.name))
+                if goes:
+                    Path(entry.path).unlink()
+                    size = 0
+            kept += size
+            is_empty = is_empty and goes
+    return kept, is_empty

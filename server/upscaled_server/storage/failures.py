@@ -29,8 +29,13 @@ def translated(path: str) -> Iterator[None]:
         if _is_full(error):
             raise StorageFull("the disk that files are kept on is full") from error
         # The text may hold addresses and names that are not for callers.
-        log.error("storage: %s failed: %s", path, error)
+        log.error("storage: %s failed: %s", path, text_of(error))
         raise Unavailable("the storage of files did not answer as it should; try again") from error
+
+
+def text_of(error: Exception) -> str:
+    """What an error says, without the dump of its parts that obstore appends."""
+    return str(error).partition("\n\nDebug source")[0]
 
 
 def _is_full(error: Exception) -> bool:

@@ -58,6 +58,7 @@ class LocalPartial:
         return await asyncio.to_thread(_size, self._path)
 
     async def append(self, data: bytes) -> None:
+        await self._blobs.ready()
         with self._blobs.taking(len(data)):
             await asyncio.to_thread(self._append, data)
 
@@ -113,6 +114,7 @@ class ObjectPartial:
         return sum(length for _, length in await self._parts())
 
     async def append(self, data: bytes) -> None:
+        await self._blobs.ready()
         position = await self.size()
         path = f"{self._folder}/{position:020}-{len(data)}"
         with self._blobs.taking(len(data)), translated(path):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,9 +26,11 @@ from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.intake.secrets import Secrets, SecretSettings
 from upscaled_server.intake.signing import UrlSigner
 from upscaled_server.intake.stored import StoredFiles
+from upscaled_server.intake.stored_records import StoredOutput
 from upscaled_server.intake.upload import UploadMemory
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.ulid import new_ulid
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
 
@@ -45,12 +46,30 @@ class BlobServer:
     blobs: BlobStore
     store: SqliteStore
     signer: UrlSigner
+    memory: UploadMemory
     folder: Path
     keys: dict[str, str] = field(default_factory=dict)
 
     def key(self, caller: str) -> list[tuple[str, str]]:
         """Metadata of a call by `caller`."""
         return [("authorization", f"Bearer {self.keys[caller]}")]
+
+    async def output(
+        self, data: bytes, *, caller: str = "anna", seconds: float = 1000, name: str = "größe.png"
+    ) -> StoredOutput:
+        """A new output of `caller`, kept for `seconds`."""
+        async with self.files.new_output(
+            Caller(caller),
+            output_id=new_ulid(),
+            file_name=name,
+            content_type="image/png",
+            width=3,
+            height=4,
+            expires_at=time.time() + seconds,
+        ) as writer:
+            await writer.write(data)
+        assert writer.record is not None
+        return writer.record
 
 
 @asynccontextmanager
@@ -71,13 +90,15 @@ async def serving(
             await directory.create_caller(each)
             keys[each.name] = (await directory.create_key(each.name))[1]
     blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
+    await blobs.ready()
+    memory = UploadMemory(limits.max_uploading_bytes)
     files = StoredFiles(
         store,
         blobs,
         KeepingSettings(),
         max_input_bytes=limits.max_input_bytes,
         upload_idle_seconds=limits.upload_idle_seconds,
-        memory=UploadMemory(limits.max_uploading_bytes),
+        memory=memory,
     )
     signer = UrlSigner((await Secrets.load(SecretSettings(), store)).keys, "https://images.example.com")
     access = Access(directory, AccessSettings(wrong_keys_per_second=1e6))
@@ -89,19 +110,32 @@ async def serving(
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        yield BlobServer(f"127.0.0.1:{port}", files, blobs, store, signer, folder, keys)
+        yield BlobServer(f"127.0.0.1:{port}", files, blobs, store, signer, memory, folder, keys)
     finally:
         await server.stop(0)
         await store.aclose()
 
 
-async def _serve_until_killed(folder: Path) -> None:
+async def _until_killed(doing: str, folder: Path) -> None:
+    """Serve, or write an output; say the address, or the output's id, when it can be met in the middle."""
     async with serving(folder, with_keys=False) as server:
-        print(server.address, flush=True)
-        await asyncio.Event().wait()
+        if doing == "serve":
+            print(server.address, flush=True)
+            await asyncio.Event().wait()
+        output_id = new_ulid()
+        async with server.files.new_output(
+            CALLERS[0],
+            output_id=output_id,
+            file_name="a.png",
+            content_type="image/png",
+            width=1,
+            height=1,
+            expires_at=time.time() + 1000,
+        ) as writer:
+            await writer.write(bytes(5_000_000))
+            print(output_id, flush=True)
+            await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve_until_killed(Path(sys.argv[1])))
-    os._exit(0)
+    asyncio.run(_until_killed(sys.argv[1], Path(sys.argv[2])))

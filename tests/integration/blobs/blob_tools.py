@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import grpc
 import grpc.aio
-from blob_server import BlobServer
 from google.api import httpbody_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from upscaled.v1 import blobs_pb2, blobs_pb2_grpc
-from upscaled_server.access.caller import Caller
-from upscaled_server.intake.stored_records import StoredOutput
-from upscaled_server.state.ulid import new_ulid
 
 Metadata = Sequence[tuple[str, str]]
 Stub = blobs_pb2_grpc.BlobsStub
@@ -27,7 +22,7 @@ async def writes(
     for begin in range(0, max(1, len(data)), size):
         yield blobs_pb2.WriteInputRequest(
             input_id=input_id if begin == 0 else "",
-            offset=offset + begin,
+            offset=offset if begin == 0 else 0,
             content=httpbody_pb2.HttpBody(data=data[begin : begin + size]),
             finish=finish and begin + size >= len(data),
         )
@@ -51,23 +46,6 @@ async def download(stub: Stub, request: blobs_pb2.DownloadOutputRequest, metadat
         [len(body.data) for body in bodies],
         bodies[0].content_type if bodies else "",
     )
-
-
-async def make_output(
-    server: BlobServer, data: bytes, *, caller: str = "anna", seconds: float = 1000, name: str = "größe.png"
-) -> StoredOutput:
-    async with server.files.new_output(
-        Caller(caller),
-        output_id=new_ulid(),
-        file_name=name,
-        content_type="image/png",
-        width=3,
-        height=4,
-        expires_at=time.time() + seconds,
-    ) as writer:
-        await writer.write(data)
-    assert writer.record is not None
-    return writer.record
 
 
 def info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:

@@ -13,8 +13,9 @@ import grpc
 import grpc.aio
 import pytest
 from blob_server import BlobServer, serving
-from blob_tools import Stub, download, info, make_output
+from blob_tools import Stub, download, info
 from google.protobuf.duration_pb2 import Duration
+from tests.chaos import transfers
 
 from upscaled.v1 import blobs_pb2, blobs_pb2_grpc
 
@@ -32,7 +33,7 @@ async def _refusal(stub: Stub, request: blobs_pb2.DownloadOutputRequest, metadat
 
 
 async def test_size_and_hash_come_before_the_bytes(stub: Stub, server: BlobServer) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     found = await download(stub, _get(made.id), server.key("anna"))
     assert found.data == DATA
     assert found.metadata["x-upscaled-size-bytes"] == str(len(DATA))
@@ -44,24 +45,17 @@ async def test_size_and_hash_come_before_the_bytes(stub: Stub, server: BlobServe
 
 @pytest.mark.parametrize("offset", [0, 1, 1 << 20, len(DATA) - 1, len(DATA)])
 async def test_a_download_goes_on_at_any_offset(stub: Stub, server: BlobServer, offset: int) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     found = await download(stub, _get(made.id, offset=offset), server.key("anna"))
     assert found.data == DATA[offset:]
     assert found.metadata["x-upscaled-size-bytes"] == str(len(DATA))
 
 
 async def test_a_download_that_is_cut_goes_on_where_it_was(stub: Stub, server: BlobServer) -> None:
-    """8 MB, cut ten times by a client that goes away."""
     data = random.Random(8).randbytes(8_000_000)
-    made = await make_output(server, data)
-    got = bytearray()
-    for cut in sorted(random.Random(9).sample(range(len(data)), 10)):
-        call = stub.DownloadOutput(_get(made.id, offset=len(got)), metadata=server.key("anna"))
-        while len(got) < cut:
-            got += (await call.read()).data
-        call.cancel()
-    got += (await download(stub, _get(made.id, offset=len(got)), server.key("anna"))).data
-    assert bytes(got) == data
+    made = await server.output(data)
+    cuts = transfers.random_cuts(9, 10, len(data))
+    assert (await transfers.download(stub, made.id, data, cuts, server.key("anna"))).equal
 
 
 @pytest.mark.parametrize(
@@ -76,12 +70,12 @@ async def test_a_download_that_is_cut_goes_on_where_it_was(stub: Stub, server: B
 async def test_an_offset_outside_the_file_is_refused(
     stub: Stub, server: BlobServer, offset: int, code: grpc.StatusCode
 ) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     assert (await _refusal(stub, _get(made.id, offset=offset), server.key("anna"))).code() is code
 
 
 async def test_another_callers_output_does_not_exist(stub: Stub, server: BlobServer) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     assert (await _refusal(stub, _get(made.id), server.key("ben"))).code() is grpc.StatusCode.NOT_FOUND
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.SignOutput(blobs_pb2.SignOutputRequest(output_id=made.id), metadata=server.key("ben"))
@@ -89,7 +83,7 @@ async def test_another_callers_output_does_not_exist(stub: Stub, server: BlobSer
 
 
 async def test_a_signed_url_serves_its_output_without_a_key(stub: Stub, server: BlobServer) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     answer = await stub.SignOutput(
         blobs_pb2.SignOutputRequest(output_id=made.id, lifetime=Duration(seconds=30)),
         metadata=server.key("anna"),
@@ -108,7 +102,7 @@ async def test_a_signed_url_serves_its_output_without_a_key(stub: Stub, server: 
 
 
 async def test_only_a_right_signature_opens_an_output(stub: Stub, server: BlobServer) -> None:
-    made, other = await make_output(server, DATA), await make_output(server, b"other")
+    made, other = await server.output(DATA), await server.output(b"other")
     later, past = int(time.time()) + 100, int(time.time()) - 1
     right = server.signer.sign(made.id, later)
     for request in (
@@ -131,13 +125,13 @@ async def test_only_a_right_signature_opens_an_output(stub: Stub, server: BlobSe
 
 @pytest.mark.parametrize("expires", [0, -1, -(2**63), 2**63 - 1])
 async def test_a_signature_needs_its_time(stub: Stub, server: BlobServer, expires: int) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     signed = _get(made.id, signature=server.signer.sign(made.id, expires), expires=expires)
     assert (await _refusal(stub, signed)).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_a_url_ends_with_its_output(stub: Stub, server: BlobServer) -> None:
-    made = await make_output(server, DATA, seconds=50)
+    made = await server.output(DATA, seconds=50)
     answer = await stub.SignOutput(
         blobs_pb2.SignOutputRequest(output_id=made.id), metadata=server.key("anna")
     )
@@ -146,7 +140,7 @@ async def test_a_url_ends_with_its_output(stub: Stub, server: BlobServer) -> Non
 
 @pytest.mark.parametrize("seconds", [0, -1, 7 * 24 * 3600 + 1, 315_576_000_000])
 async def test_a_url_lives_for_a_second_to_a_week(stub: Stub, server: BlobServer, seconds: int) -> None:
-    made = await make_output(server, DATA)
+    made = await server.output(DATA)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.SignOutput(
             blobs_pb2.SignOutputRequest(output_id=made.id, lifetime=Duration(seconds=seconds)),
@@ -161,10 +155,27 @@ async def test_where_nobody_needs_a_key_outputs_are_everybodys(tmp_path: Path) -
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = blobs_pb2_grpc.BlobsStub(channel)
-        made = await make_output(server, DATA, caller="-")
+        made = await server.output(DATA, caller="-")
         assert (await download(stub, _get(made.id))).data == DATA
-        hers = await make_output(server, DATA, caller="anna")
+        hers = await server.output(DATA, caller="anna")
         assert (await _refusal(stub, _get(hers.id))).code() is grpc.StatusCode.NOT_FOUND
         later = int(time.time()) + 100
         signed = _get(hers.id, signature=server.signer.sign(hers.id, later), expires=later)
+        assert (await download(stub, signed)).data == DATA
+
+
+async def test_calls_that_show_neither_key_nor_signature_take_little_room(server: BlobServer) -> None:
+    made = await server.output(DATA)
+    later = int(time.time()) + 100
+    signed = _get(made.id, signature=server.signer.sign(made.id, later), expires=later)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = Stub(channel)
+        silent = [channel.stream_stream("/upscaled.v1.Blobs/DownloadOutput")() for _ in range(16)]
+        refusals = {(await _refusal(stub, _get(made.id))).code() for _ in range(50)}
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in refusals
+        assert (await download(stub, _get(made.id), server.key("anna"))).data == DATA
+        for call in silent:
+            with pytest.raises(grpc.aio.AioRpcError) as ended:
+                await call.read()
+            assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert (await download(stub, signed)).data == DATA

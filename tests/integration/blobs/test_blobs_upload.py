@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
+from collections.abc import Callable
 
 import grpc
 import grpc.aio
@@ -13,6 +14,7 @@ import pytest
 from blob_server import BlobServer
 from blob_tools import Stub, info, quota, writes
 from google.protobuf.duration_pb2 import Duration
+from tests.chaos import transfers
 
 from upscaled.v1 import blobs_pb2
 
@@ -37,27 +39,10 @@ async def test_an_input_is_made_written_and_complete(stub: Stub, server: BlobSer
 
 
 async def test_an_upload_that_is_cut_goes_on_where_it_was(stub: Stub, server: BlobServer) -> None:
-    """8 MB, cut at ten random points by a client that goes away."""
     data = random.Random(6).randbytes(8_000_000)
-    key = server.key("anna")
-    input_id = await _create(stub, server, size_bytes=len(data), sha256=hashlib.sha256(data).digest())
-    committed = 0
-    for cut in sorted(random.Random(7).sample(range(len(data)), 10)):
-        if cut <= committed:
-            continue
-        call = stub.WriteInput(metadata=key)
-        async for message in writes(
-            input_id, data[committed:cut], offset=committed, size=300_000, finish=False
-        ):
-            await call.write(message)
-        call.cancel()
-        status = await stub.QueryWriteStatus(
-            blobs_pb2.QueryWriteStatusRequest(input_id=input_id), metadata=key
-        )
-        assert status.committed_size_bytes <= cut
-        committed = status.committed_size_bytes
-    done = await stub.WriteInput(writes(input_id, data[committed:], offset=committed), metadata=key)
-    assert (done.complete, done.sha256) == (True, hashlib.sha256(data).digest())
+    cuts = transfers.random_cuts(7, 10, len(data))
+    input_id, done = await transfers.upload(stub, data, cuts, server.key("anna"))
+    assert done.equal
     record = await server.files.input("anna", input_id)
     assert b"".join([piece async for piece in server.files.read_input(record)]) == data
 
@@ -70,14 +55,18 @@ async def test_bytes_that_a_client_left_behind_are_committed(stub: Stub, server:
     call = stub.WriteInput(metadata=key)
     async for message in writes(input_id, DATA, offset=len(DATA), finish=False):
         await call.write(message)
+    await _until(lambda: server.memory.held_bytes == len(DATA))
     call.cancel()
+    await _until(lambda: server.memory.held_bytes == 0)
     question = blobs_pb2.QueryWriteStatusRequest(input_id=input_id)
-    for _ in range(100):
-        status = await stub.QueryWriteStatus(question, metadata=key)
-        if status.committed_size_bytes > len(DATA):
-            break
-        await asyncio.sleep(0.05)
-    assert len(DATA) < status.committed_size_bytes <= 2 * len(DATA)
+    status = await stub.QueryWriteStatus(question, metadata=key)
+    assert status.committed_size_bytes == 2 * len(DATA)
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from post_office import Post
 from receiver import Receiver
@@ -16,7 +18,7 @@ def _opened(post: Post, receiver: Receiver) -> None:
     post.settings["callback_allow"] = f"127.0.0.0/8:{receiver.port}"
 
 
-class Killed(BaseException):
+class Killed(asyncio.CancelledError):
     """The process is gone: nothing that follows happens."""
 
 

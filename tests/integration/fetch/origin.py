@@ -176,6 +176,18 @@ async def _endless_head(writer: Writer, _reader: Reader) -> None:
         await writer.drain()
 
 
+async def _endless_promises(writer: Writer, _reader: Reader) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+        await writer.drain()
+
+
+async def _crumbs(writer: Writer, _reader: Reader) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    data = png(padding=1 << 16)
+    writer.write(b"".join(b"1\r\n%c\r\n" % each for each in data) + b"0\r\n\r\n")
+
+
 async def _no_http(writer: Writer, _reader: Reader) -> None:
     writer.write(b"220 mail.test ESMTP\r\n")
 
@@ -191,6 +203,8 @@ ANSWERS: dict[str, Callable[[Writer, Reader], Awaitable[None]]] = {
     "lie-length-long": _long,
     "endless": _endless,
     "endless-head": _endless_head,
+    "endless-promises": _endless_promises,
+    "crumbs": _crumbs,
     "slow": _slow,
     "silent": _silent,
     "stalled": _stalled,

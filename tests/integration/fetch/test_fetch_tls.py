@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dns_stub import PUBLIC_ADDRESS, ZONE
 from fetch_world import World
-from internet import Internet
+from internet import Canary, Internet
 from origin import OriginServer, png
 
 from upscaled_server.errors import FetchFailed
@@ -56,6 +56,8 @@ async def test_a_certificate_for_another_name_is_refused(world: World, secure: S
 
 
 async def test_what_is_no_tls_is_refused(world: World) -> None:
-    world.internet = Internet(0, 0, tls_port=await world.origin.start())
-    with pytest.raises(FetchFailed, match="cannot be connected to"):
+    chatty = Canary()
+    world.internet = Internet(0, 0, tls_port=await chatty.start())
+    with pytest.raises(FetchFailed, match=r"cannot be connected to \(TLS\)"):
         await world.fetcher().fetch("https://public.test/ok.png", max_bytes=LIMIT)
+    await chatty.stop()

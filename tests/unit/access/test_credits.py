@@ -16,6 +16,7 @@ from tests.unit.access.credit_tools import (
     pay,
 )
 
+from upscaled_server.access import accounts
 from upscaled_server.access.caller import ANONYMOUS, Caller
 from upscaled_server.errors import ProcessingFailed, QuotaExceeded
 from upscaled_server.state.sqlite import SqliteStore
@@ -157,3 +158,17 @@ async def test_credits_that_were_lowered_below_what_is_used_leave_nothing(store:
     kept = credits_over(store)
     await pay(kept, caller_with(100))
     assert await kept.remaining(caller_with(1)) == 0
+
+
+async def test_an_account_in_use_is_not_forgotten_for_others(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "_MAX_ACCOUNTS", 2)
+    kept = credits_over(store)
+    caller = caller_with(3)
+    async with kept.reserved(caller, "", MODEL, MEGAPIXEL):
+        for name in ("anna", "ben", "carla", "dora"):
+            await pay(kept, Caller(name, monthly_credits=2))
+        with pytest.raises(QuotaExceeded):
+            await pay(kept, caller)
+    assert await kept.remaining(Caller("anna", monthly_credits=2)) == 0

@@ -21,6 +21,12 @@ def test_a_line_names_prices_by_model() -> None:
     assert prices.of("another") == Price(Decimal("0.5"), Decimal("0.25"))
 
 
+def test_aliases_name_models_too() -> None:
+    prices = _settings("default=1, RealESRGAN_x4plus=2, my-own-model=3")
+    assert prices.of("real-esrgan-x4-plus").base == 2
+    assert prices.of("my-own-model").base == 3
+
+
 def test_the_file_of_settings_may_hold_them_too(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("prices:\n  default: 2\n  real-esrgan-x4-plus: 0.1+0.05\n")
@@ -45,6 +51,7 @@ def test_there_are_none_unless_they_are_given() -> None:
         "default=nan",
         "default=1000001",
         "default=1,default=2",
+        "default=1,RealESRGAN_x4plus=2,real-esrgan-x4-plus=2",
         "real-esrgan-x4-plus=1",
     ],
 )

@@ -65,3 +65,27 @@ def test_overload_says_when_to_try_again() -> None:
     assert retry.retry_delay.ToMilliseconds() == 1500
     assert isinstance(info, error_details_pb2.ErrorInfo)
     assert info.metadata["queued"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("error", "subject"),
+    [
+        (errors.QuotaExceeded("caller:anna", "no more credits", limit=5), "caller:anna"),
+        (errors.StorageFull("the disk is full"), "server"),
+    ],
+)
+def test_a_quota_names_whose_it_is_and_no_time_to_come_back(
+    error: errors.QuotaExceeded, subject: str
+) -> None:
+    status = to_status(error)
+    info, quota = _details(status)
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert isinstance(info, error_details_pb2.ErrorInfo)
+    assert isinstance(quota, error_details_pb2.QuotaFailure)
+    (violation,) = quota.violations
+    assert (violation.subject, violation.description) == (subject, error.message)
+
+
+def test_a_position_beyond_the_end_and_lost_bytes_have_statuses_of_their_own() -> None:
+    assert code_of(errors.OutOfRange("offset", limit=5)) is grpc.StatusCode.OUT_OF_RANGE
+    assert code_of(errors.DataLoss("the hash is another")) is grpc.StatusCode.DATA_LOSS

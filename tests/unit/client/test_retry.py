@@ -95,3 +95,39 @@ async def test_senseless_settings_are_refused() -> None:
         Retries.of("many")  # type: ignore[arg-type]
     assert Retries.of(2) == Retries(max_retries=2)
     assert Deadline(float("inf")).left() is None
+
+
+async def test_what_has_begun_is_borne_longer_than_the_retries_and_what_has_not_is_not() -> None:
+    retries = Retries(max_retries=1, initial_seconds=0.001, max_seconds=0.001)
+    begun = Attempts(retries, Deadline(None), patience_seconds=60)
+    begun.progressed()
+    for _ in range(20):
+        await begun.pause(UnavailableError("away"))
+    fresh = Attempts(retries, Deadline(None), patience_seconds=60)
+    await fresh.pause(UnavailableError("away"))
+    with pytest.raises(UnavailableError):
+        await fresh.pause(UnavailableError("away"))
+
+
+async def test_patience_ends_and_no_retries_means_no_patience() -> None:
+    retries = Retries(max_retries=1, initial_seconds=0.001, max_seconds=0.001)
+    short = Attempts(retries, Deadline(None), patience_seconds=0.05)
+    short.progressed()
+    with pytest.raises(UnavailableError):
+        for _ in range(10_000):
+            await short.pause(UnavailableError("away"))
+    none = Attempts(Retries(max_retries=0), Deadline(None), patience_seconds=60)
+    none.progressed()
+    with pytest.raises(UnavailableError):
+        await none.pause(UnavailableError("away"))
+
+
+async def test_progress_is_a_fresh_count() -> None:
+    attempts = Attempts(Retries(max_retries=1, initial_seconds=0.001, max_seconds=0.001), Deadline(None))
+    for _ in range(5):
+        await attempts.pause(UnavailableError("away"))
+        attempts.progressed()
+    with pytest.raises(InvalidOptionError):
+        await attempts.pause(InvalidOptionError("wrong"))
+    attempts.progressed()
+    await attempts.pause(InvalidOptionError("wrong, but worth another try"), retryable=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -86,3 +86,7 @@ def test_a_client_that_was_never_used_can_be_closed_twice() -> None:
     client.close()
     with pytest.raises(upscaled.ClientClosedError):
         client.server_info()
+
+
+def test_the_kinds_of_sources_can_be_put_into_annotations_at_run_time() -> None:
+    assert type(None) in get_args(upscaled.ImageSource | None)

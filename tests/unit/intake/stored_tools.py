@@ -49,6 +49,7 @@ async def keeping(
 ) -> AsyncIterator[Kept]:
     store = await SqliteStore.open(folder / "state.db")
     blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
+    await blobs.ready()
     files = StoredFiles(
         store,
         blobs,

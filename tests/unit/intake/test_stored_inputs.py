@@ -106,6 +106,33 @@ async def test_an_input_whose_record_a_crash_left_behind_is_completed(kept: Kept
     assert (await kept.files.input("anna", made.id)).complete
 
 
+async def test_an_input_whose_last_byte_came_before_a_crash_is_completed(kept: Kept) -> None:
+    made = await kept.files.create_input(ANNA, size_bytes=len(DATA), sha256=SHA256)
+    await kept.blobs.partial(made.id).append(DATA)
+    assert (await kept.files.write_status("anna", made.id)).complete
+    other = await kept.files.create_input(ANNA, size_bytes=len(DATA), sha256=bytes(32))
+    await kept.blobs.partial(other.id).append(DATA)
+    assert (await kept.files.write_status("anna", other.id)).committed_bytes == 0
+
+
+async def test_an_input_is_not_written_after_it_was_deleted(kept: Kept) -> None:
+    made = await kept.files.create_input(ANNA)
+    go_on = asyncio.Event()
+
+    async def late() -> AsyncIterator[tuple[bytes, bool]]:
+        await go_on.wait()
+        async for item in chunks(DATA):
+            yield item
+
+    writing = asyncio.create_task(kept.files.write_input(ANNA, made.id, 0, late()))
+    await asyncio.sleep(0)
+    await kept.files.delete_input(made.id)
+    go_on.set()
+    with pytest.raises((Conflict, NotFound)):
+        await writing
+    assert kept.names() == await kept.keys() == []
+
+
 async def test_a_complete_input_is_not_written_again(kept: Kept) -> None:
     made = await kept.files.create_input(ANNA)
     await kept.files.write_input(ANNA, made.id, 0, chunks(DATA))

@@ -115,4 +115,5 @@ async def test_a_job_goes_by_its_id_and_a_call_without_one_by_none(kept: Credits
     job = _request(request_id="again", ledger_id="01KAM8XQ4Z0000000000000000")
     assert await charging.entry_of(job, SETTLED, b"image") == "01KAM8XQ4Z0000000000000000"
     assert await charging.entry_of(_request(), SETTLED, b"image") == ""
-    assert await Charging().entry_of(_request(request_id="again"), SETTLED, b"image") == ""
+    stranger = Request(Bytes(b"image"), Options(), request_id="again")
+    assert await charging.entry_of(stranger, SETTLED, b"image") == ""

@@ -67,6 +67,18 @@ def test_grey_stays_one_plane_and_keeps_its_values() -> None:
     assert np.array_equal(out, _enlarged(rows, 2))
 
 
+def test_only_rows_that_go_through_as_they_are_need_no_thread() -> None:
+    size = output_size(8, 6, factor=4, request=SizeRequest())
+    smaller = output_size(8, 6, factor=4, request=SizeRequest(scale=2))
+    plain = _finisher((8, 6, 3), size, 4, alpha=False)
+    rows = np.zeros((24, 32, 3), np.uint8)
+    assert plain.passes_on
+    assert plain.push((rows,)) is rows
+    assert not _finisher((8, 6, 3), size, 4, alpha=True).passes_on
+    assert not _finisher((8, 6, 3), smaller, 4, alpha=False).passes_on
+    assert not Finisher(Resizer(32, 24, 4, size, 3, 8), None, flatten=True).passes_on
+
+
 def test_alpha_from_the_network_is_joined_to_the_colour_of_its_rows() -> None:
     rng = np.random.default_rng(2)
     rows = rng.integers(0, 256, (12, 9, 4), np.uint8)

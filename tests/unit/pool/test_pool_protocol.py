@@ -30,7 +30,6 @@ def _across(error: BaseException) -> DomainError:
         LimitExceeded("source", "is too large", limit=50, actual=60, unit="megapixels"),
         NotFound("model", "nonesuch", hint="there are six"),
         Overloaded("the queue is full", retry_after_seconds=2.5, queued=7),
-        errors.NotImplementedHere("bands"),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -1,15 +1,28 @@
-"""A local folder of blobs."""
+"""Places of blobs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from upscaled_server.storage.blobs import BlobStore
+from upscaled_server.storage.room import Room
 from upscaled_server.storage.settings import StorageSettings
+
+MAX_BYTES = 10_000_000
 
 
 @pytest.fixture
 async def blobs(tmp_path: Path) -> BlobStore:
-    return await BlobStore.open(StorageSettings(max_stored_bytes=10_000_000, min_free_bytes=0), tmp_path)
+    """A local folder."""
+    return await BlobStore.open(StorageSettings(max_stored_bytes=MAX_BYTES, min_free_bytes=0), tmp_path)
+
+
+@pytest.fixture(params=["folder", "objects"])
+def any_blobs(request: pytest.FixtureRequest, blobs: BlobStore) -> BlobStore:
+    """A local folder, and an object store."""
+    if request.param == "folder":
+        return blobs
+    return BlobStore(MemoryStore(), Room(MAX_BYTES, 0, None), None, is_shared=True, is_new=True)

@@ -23,24 +23,24 @@ def _names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_what_was_put_is_read_back_from_any_offset(blobs: BlobStore) -> None:
-    await blobs.put("outputs/A", DATA)
+async def test_what_was_put_is_read_back_from_any_offset(any_blobs: BlobStore) -> None:
+    await any_blobs.put("outputs/A", DATA)
     for offset in (0, 1, PIECE_BYTES, len(DATA) - 1, len(DATA)):
-        assert await _read(blobs, "outputs/A", offset) == DATA[offset:]
-    assert await blobs.size("outputs/A") == len(DATA)
+        assert await _read(any_blobs, "outputs/A", offset) == DATA[offset:]
+    assert await any_blobs.size("outputs/A") == len(DATA)
 
 
-async def test_pieces_are_of_at_most_a_mebibyte(blobs: BlobStore) -> None:
-    await blobs.put("outputs/A", DATA)
-    assert max([len(piece) async for piece in blobs.read("outputs/A")]) <= PIECE_BYTES
+async def test_pieces_are_of_at_most_a_mebibyte(any_blobs: BlobStore) -> None:
+    await any_blobs.put("outputs/A", DATA)
+    assert max([len(piece) async for piece in any_blobs.read("outputs/A")]) <= PIECE_BYTES
 
 
-async def test_a_file_that_is_not_there_says_so(blobs: BlobStore) -> None:
-    assert await blobs.size("outputs/A") is None
+async def test_a_file_that_is_not_there_says_so(any_blobs: BlobStore) -> None:
+    assert await any_blobs.size("outputs/A") is None
     with pytest.raises(NotFound):
-        await _read(blobs, "outputs/A")
-    await blobs.delete("outputs/A")
-    await blobs.delete_all("outputs")
+        await _read(any_blobs, "outputs/A")
+    await any_blobs.delete("outputs/A")
+    await any_blobs.delete_all("outputs")
 
 
 async def test_a_written_file_appears_when_it_is_whole(blobs: BlobStore, tmp_path: Path) -> None:
@@ -52,6 +52,16 @@ async def test_a_written_file_appears_when_it_is_whole(blobs: BlobStore, tmp_pat
     assert await _read(blobs, "outputs/A") == DATA
     assert _names(tmp_path / "blobs") == ["outputs/A"]
     assert blobs.used_bytes == len(DATA)
+
+
+async def test_a_large_file_is_written_in_parts_and_appears_when_it_is_whole(any_blobs: BlobStore) -> None:
+    data = os.urandom(9_000_000)
+    async with any_blobs.writer("outputs/A") as writer:
+        for begin in range(0, len(data), 700_000):
+            await writer.write(data[begin : begin + 700_000])
+        assert await any_blobs.size("outputs/A") is None
+    for offset in (0, 8_500_000):
+        assert await _read(any_blobs, "outputs/A", offset) == data[offset:]
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, asyncio.CancelledError])
@@ -68,15 +78,15 @@ async def test_a_broken_off_write_leaves_what_was_there(
     assert blobs.used_bytes == 6
 
 
-async def test_a_file_that_takes_anothers_place_is_counted_once(blobs: BlobStore) -> None:
-    await blobs.put("outputs/A", DATA)
-    await blobs.put("outputs/A", b"short")
-    assert blobs.used_bytes == 5
-    async with blobs.writer("outputs/A") as writer:
+async def test_a_file_that_takes_anothers_place_is_counted_once(any_blobs: BlobStore) -> None:
+    await any_blobs.put("outputs/A", DATA)
+    await any_blobs.put("outputs/A", b"short")
+    assert any_blobs.used_bytes == 5
+    async with any_blobs.writer("outputs/A") as writer:
         await writer.write(b"longer one")
-    assert blobs.used_bytes == 10
-    await blobs.delete("outputs/A")
-    assert blobs.used_bytes == 0
+    assert any_blobs.used_bytes == 10
+    await any_blobs.delete("outputs/A")
+    assert any_blobs.used_bytes == 0
 
 
 async def test_a_folder_is_listed_and_deleted_with_all_that_is_in_it(
@@ -118,9 +128,20 @@ async def test_no_more_is_kept_than_the_bound(blobs: BlobStore, tmp_path: Path) 
 async def test_what_was_there_before_counts(blobs: BlobStore, tmp_path: Path) -> None:
     await blobs.put("outputs/A", DATA)
     again = await BlobStore.open(StorageSettings(max_stored_bytes=len(DATA), min_free_bytes=0), tmp_path)
+    await again.ready()
     assert again.used_bytes == len(DATA)
     with pytest.raises(StorageFull):
         await again.put("outputs/B", b"x")
+
+
+async def test_a_change_waits_until_everything_is_counted(blobs: BlobStore, tmp_path: Path) -> None:
+    await blobs.put("outputs/A", DATA)
+    again = await BlobStore.open(StorageSettings(max_stored_bytes=len(DATA), min_free_bytes=0), tmp_path)
+    with pytest.raises(StorageFull):
+        await again.partial("B").append(b"x")
+    third = await BlobStore.open(StorageSettings(), tmp_path)
+    await third.delete("outputs/A")
+    assert third.used_bytes == 0
 
 
 async def test_a_part_of_the_disk_stays_free(tmp_path: Path) -> None:
@@ -135,7 +156,7 @@ async def test_what_a_killed_server_left_unfinished_goes_at_the_next_start(
     await blobs.put("outputs/A", DATA)
     (tmp_path / "blobs/outputs/B#1").write_bytes(b"half of it")
     (tmp_path / "blobs/tiles/C").mkdir(parents=True)
-    await BlobStore.open(StorageSettings(), tmp_path)
+    await (await BlobStore.open(StorageSettings(), tmp_path)).ready()
     assert sorted(path.name for path in (tmp_path / "blobs").rglob("*")) == ["A", "outputs"]
 
 
@@ -147,7 +168,7 @@ async def test_a_folder_that_others_may_use_keeps_what_they_are_writing(tmp_path
         path = folder / "outputs" / name
         path.write_bytes(b"half of it")
         os.utime(path, (path.stat().st_mtime - age,) * 2)
-    await BlobStore.open(settings, tmp_path)
+    await (await BlobStore.open(settings, tmp_path)).ready()
     assert _names(folder) == ["outputs/A", "outputs/B#1"]
 
 

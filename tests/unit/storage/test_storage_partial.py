@@ -15,13 +15,6 @@ from upscaled_server.storage.room import Room
 PIECES = [os.urandom(size) for size in (1, 1_000_000, 70_000, 3)]
 
 
-@pytest.fixture(params=["folder", "objects"])
-def any_blobs(request: pytest.FixtureRequest, blobs: BlobStore) -> BlobStore:
-    if request.param == "folder":
-        return blobs
-    return BlobStore(MemoryStore(), Room(10_000_000, 0, None), None, is_shared=False)
-
-
 async def _read(blobs: BlobStore, path: str) -> bytes:
     return b"".join([piece async for piece in blobs.read(path)])
 
@@ -64,7 +57,7 @@ async def test_a_piece_without_room_is_as_if_it_had_never_come(any_blobs: BlobSt
 
 async def test_two_servers_cannot_both_write_the_same_piece() -> None:
     store = MemoryStore()
-    blobs = BlobStore(store, Room(1000, 0, None), None, is_shared=True)
+    blobs = BlobStore(store, Room(1000, 0, None), None, is_shared=True, is_new=True)
     await blobs.partial("A").append(b"there")
 
     class Behind(ObjectPartial):

@@ -14,6 +14,10 @@ from upscaled_server.intake.upload import SLOWEST_BYTES_PER_SECOND, UploadMemory
 HEAD_BYTES = 64
 _PIECE_BYTES = 256 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
+# Each piece costs the same however small it is, and many of them come out of one read. Nobody who means well
+# sends thousands of them.
+_FEW_PIECES = 1000
+_SMALLEST_PIECE_BYTES = 64
 
 
 class Limits:
@@ -42,18 +46,26 @@ async def gather(
     way hold too much together, and what `check_head` raises of the first 64 bytes.
     """
     data = io.BytesIO()  # unlike a bytearray it hands out its value without a copy
-    held, checked = 0, False
+    held, count, checked = 0, 0, False
     began = time.monotonic()
     try:
         async for piece in pieces:
             limits.check_size(held + len(piece))
             limits.memory.take(len(piece))
             held += len(piece)
+            count += 1
             data.write(piece)
             if not checked and held >= HEAD_BYTES:
                 check_head(bytes(data.getbuffer()[:HEAD_BYTES]))
                 checked = True
             _check_pace(held, time.monotonic() - began, limits)
+            if count > _FEW_PIECES and held < count * _SMALLEST_PIECE_BYTES:
+                raise FetchFailed(
+                    f"{limits.field}: the origin sends in crumbs",
+                    limit=_SMALLEST_PIECE_BYTES,
+                    actual=held // count,
+                    unit="bytes",
+                )
         if not checked:
             check_head(data.getvalue())
         return data.getvalue()

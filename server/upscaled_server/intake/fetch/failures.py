@@ -40,7 +40,7 @@ def _tls_reason(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
             return f" (certificate: {seen.verify_message})"
-        if isinstance(seen, ssl.SSLError):
+        if isinstance(seen, ssl.SSLError) and not isinstance(seen, ssl.SSLWantReadError):
             return " (TLS)"
         seen = seen.__cause__ or seen.__context__
     return ""

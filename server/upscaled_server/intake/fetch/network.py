@@ -16,6 +16,7 @@ SocketOptions = Iterable[httpcore.SOCKET_OPTION]
 
 # Of a name with many addresses; one that answers at none of these is down.
 _MAX_DIALLED = 4
+_MAX_HEAD_BYTES = 256 * 1024
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
@@ -53,14 +54,26 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class WatchedStream(httpcore.AsyncNetworkStream):
-    """Keeps what was read last, which tells whether more came than the answer said there was."""
+    """Bounds what comes before the answer's body, which may be any number of announcements that it will come.
+
+    `last_read` tells whether more came than the answer said there was.
+    """
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
+        self._head_bytes_left = _MAX_HEAD_BYTES
+        self._in_head = True
         self.last_read = b""
+
+    def body_begins(self) -> None:
+        self._in_head = False
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self.last_read = await self._stream.read(max_bytes, timeout)
+        if self._in_head:
+            self._head_bytes_left -= len(self.last_read)
+            if self._head_bytes_left < 0:
+                raise httpcore.RemoteProtocolError("too much before the body")
         return self.last_read
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:

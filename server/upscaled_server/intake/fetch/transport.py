@@ -16,7 +16,7 @@ import httpx
 
 from upscaled_server.intake.fetch.failures import readable_failures
 from upscaled_server.intake.fetch.guard import Guard
-from upscaled_server.intake.fetch.network import GuardedNetwork
+from upscaled_server.intake.fetch.network import GuardedNetwork, WatchedStream
 from upscaled_server.intake.fetch.urls import Target
 
 
@@ -68,6 +68,9 @@ class GuardedTransport:
         )
         with readable_failures(self._guard.field, target):
             answer = await self._pool.handle_async_request(asked)
+        stream = answer.extensions.get("network_stream")
+        if isinstance(stream, WatchedStream):
+            stream.body_begins()
         try:
             yield answer
         finally:

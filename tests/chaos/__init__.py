@@ -1,0 +1,1 @@
+"""What must hold while things break: long forms, each a command of its own."""
