@@ -65,9 +65,9 @@ class Deadline:
 class Attempts:
     """Counts the attempts of one call.
 
-    What can be taken up where it broke says so with `progressed`, and failures are counted anew. Such calls
-    have patience: for `patience_seconds` after the last progress they go on trying, however often, so that
-    they survive a restart of the server. `Retries` of 0 ends that too.
+    What can be taken up where it broke says so with `progressed`, and failures are counted anew. From the
+    first progress on such calls have patience: for `patience_seconds` after the last one they go on trying,
+    however often, so that they survive a restart of the server. `Retries` of 0 ends that too.
     """
 
     def __init__(self, retries: Retries, deadline: Deadline, *, patience_seconds: float = 0.0) -> None:
@@ -76,11 +76,13 @@ class Attempts:
         self._failed = 0
         self._patience_seconds = patience_seconds
         self._patient_until: float | None = None
+        self._begun = False
 
     def progressed(self) -> None:
         """Something arrived for good."""
         self._failed = 0
         self._patient_until = None
+        self._begun = True
 
     async def pause(self, error: UpscaledError, *, retryable: bool = False) -> None:
         """Waits until the next attempt is due, or raises `error` when there is to be none. `retryable` says
@@ -100,8 +102,8 @@ class Attempts:
         now = asyncio.get_running_loop().time()
         if self._patient_until is None:
             self._patient_until = now + self._patience_seconds
-        most = self._retries.max_retries
-        return most > 0 and (self._failed <= most or now < self._patient_until)
+        patient = self._begun and self._retries.max_retries > 0 and now < self._patient_until
+        return patient or self._failed <= self._retries.max_retries
 
     def _delay(self, asked: float | None) -> float:
         doubled = self._retries.initial_seconds * 2 ** min(self._failed - 1, 30)

@@ -12,7 +12,7 @@ from upscaled._stored import Input
 from upscaled._types import Url
 from upscaled.v1 import options_pb2
 
-_URL_BEGINS: Final = ("https://", "http://", "s3://", "gs://")
+URL_BEGINS: Final = ("https://", "http://", "s3://", "gs://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def output_of(source: object) -> Output | None:
 def _choose(source: object) -> Chosen:
     if isinstance(source, Url):
         return Chosen(message=options_pb2.Source(url=source.url))
-    if isinstance(source, str) and source.startswith(_URL_BEGINS):
+    if isinstance(source, str) and source.startswith(URL_BEGINS):
         return Chosen(message=options_pb2.Source(url=source))
     if isinstance(source, Input):
         return Chosen(message=options_pb2.Source(input_id=source.id))

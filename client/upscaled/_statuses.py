@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import grpc
 import grpc.aio
+from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
@@ -100,12 +101,12 @@ class _Details:
             self._read_detail(any_)
         self.message = status.message
 
-    def _read_detail(self, any_: object) -> None:
+    def _read_detail(self, detail: any_pb2.Any) -> None:
         info = error_details_pb2.ErrorInfo()
         bad = error_details_pb2.BadRequest()
         retry = error_details_pb2.RetryInfo()
         quota = error_details_pb2.QuotaFailure()
-        unpack = any_.Unpack  # type: ignore[attr-defined]
+        unpack = detail.Unpack
         if unpack(info):
             self.reason = info.reason
             self.metadata = {key: as_number(value) for key, value in info.metadata.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TypeAlias, Union
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -37,10 +37,22 @@ class Url:
     url: str
 
 
-ImageSource: TypeAlias = (
-    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | PIL.Image.Image | NDArray[Any] "
-    "| Url | Input | Output | Result | JobFacts"
-)
+# A Union, so that `ImageSource | None` works at run time too; its names in quotes are not imported then.
+ImageSource: TypeAlias = Union[
+    str,
+    os.PathLike[str],
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryIO,
+    Url,
+    "PIL.Image.Image",
+    "NDArray[Any]",
+    "Input",
+    "Output",
+    "Result",
+    "JobFacts",
+]
 """Where an image comes from: a path, the bytes of a file, a binary file object, a picture of Pillow or NumPy,
 a URL, an uploaded input, or an earlier result or job. A `str` is a path unless it begins with `https://`,
 `http://`, `s3://` or `gs://`.

@@ -141,11 +141,10 @@ class _Pipe:
         self._owned = owned
 
     def spool(self, max_bytes: int) -> Upload:
-        # Closed with the upload.
-        spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY_BYTES)  # noqa: SIM115
+        spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_MEMORY_BYTES)  # noqa: SIM115 - closed with the upload
         try:
             size = self._copy(spool, max_bytes)
-        except BaseException:
+        except BaseException:  # a cancellation too
             spool.close()
             raise
         finally:

@@ -32,6 +32,7 @@ async def events_of(
     """The events behind number `after`, until the job has ended. `state` is the last known one."""
     deadline = Deadline(None)
     attempts = calls.attempts(NOT_GIVEN, deadline, patience_seconds=PATIENCE_SECONDS)
+    attempts.progressed()  # the server has told of this job
     number = after
 
     def watch() -> object:
@@ -55,7 +56,7 @@ async def events_of(
         # A clean end without the last event: the job had ended before `after`, or the server is stopping.
         job = await calls.lookup("jobs", "GetJob", jobs_pb2.GetJobRequest(job_id=job_id), NOT_GIVEN)
         follower.learn(job)
-        if _enums.JOB_STATE.name(job.state) in FINAL_STATES:
+        if _enums.JOB_STATE.name(job.state) in FINAL_STATES and job.last_event_number <= number:
             return
         await attempts.pause(UnavailableError(f"the server stopped sending the events of job {job_id}"))
 
@@ -63,6 +64,7 @@ async def events_of(
 async def tiles_of(calls: Calls, job_id: str, after: int | None) -> AsyncGenerator[Tile, None]:
     """The finished tiles behind sequence `after`, until the job has ended."""
     attempts = calls.attempts(NOT_GIVEN, Deadline(None), patience_seconds=PATIENCE_SECONDS)
+    attempts.progressed()
     sequence = after
 
     def stream() -> object:

@@ -101,7 +101,7 @@ class AsyncJobs:
         wanted = [states] if isinstance(states, str) else states or []
         request = jobs_pb2.ListJobsRequest(
             page_size=page_size or 0,
-            states=[_enums.JOB_STATE.number("states", state) for state in wanted],  # type: ignore[misc]
+            states=[_enums.JOB_STATE.number("states", state) for state in wanted],  # type: ignore[misc]  # plain numbers
             labels=[f"{key}={value}" for key, value in (labels or {}).items()],
             created_after=timestamp("created_after", created_after),
             created_before=timestamp("created_before", created_before),

@@ -32,8 +32,9 @@ class FileCheck:
                 f"a chunk begins at byte {chunk.offset} where byte {self._size} was expected",
                 metadata={"limit": self._size, "actual": chunk.offset},
             )
-        self._digest.update(chunk.data)
-        self._size += len(chunk.data)
+        data = chunk.data  # a copy, each time it is asked for
+        self._digest.update(data)
+        self._size += len(data)
         if self._bound is not None and self._size > self._bound:
             raise BrokenStreamError(
                 f"the file is longer than the {self._bound - _SLACK_BYTES} bytes that were planned",

@@ -54,6 +54,7 @@ async def send_input(
         attempts,
         request_id=request_id,
     )
+    attempts.progressed()
     query = blobs_pb2.QueryWriteStatusRequest(input_id=created.id)
     status = blobs_pb2.WriteStatus()
     if begun:

@@ -140,5 +140,7 @@ def _elsewhere(output: Output) -> str:
     if output.path is not None:
         return f"the file was written to {output.path}; read it there"
     if output.url or output.id:
-        return f"the server keeps the file as output {output.id!r}; fetch it from {output.url or 'there'}"
+        return f"the server keeps the file as output {output.id!r}; client.outputs.download() fetches it" + (
+            f", or GET {output.url}" if output.url else ""
+        )
     return "the answer carried no bytes"

@@ -65,7 +65,7 @@ class Settings:
             keep_colors=message.keep_colors,
             tiles=Tiles(
                 size=tiles.size or None,
-                encoding=_enums.TILE_ENCODING.name(tiles.encoding) or None,  # type: ignore[arg-type]
+                encoding=_enums.TILE_ENCODING.name(tiles.encoding) or None,  # type: ignore[arg-type]  # one of the names
                 quality=tiles.quality if tiles.HasField("quality") else None,
             )
             if tiles.enabled

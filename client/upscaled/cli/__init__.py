@@ -10,7 +10,7 @@ from upscaled.cli.extras import install_hint, missing
 def main() -> None:
     """Entry point. Ends the process: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
-        import rich  # noqa: F401
+        import rich  # noqa: F401 - are they there?
         import typer  # noqa: F401
     except ModuleNotFoundError as error:
         names = ", ".join(missing("cli")) or error.name

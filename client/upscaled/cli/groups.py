@@ -37,7 +37,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     run.__doc__ = command.__doc__
     run.__name__ = command.__name__
-    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # PEP 362
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
     return run
 

@@ -84,5 +84,5 @@ class ImageOptions:
             "keep_colors": self.keep_colors or None,
         }
         options["fit"] = self.fit  # type: ignore[typeddict-item]  # checked by the option's callback
-        options["format"] = format_  # type: ignore[typeddict-item]
+        options["format"] = format_  # type: ignore[typeddict-item]  # likewise
         return options

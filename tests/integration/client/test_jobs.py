@@ -63,7 +63,7 @@ def test_a_job_knows_what_the_server_said(client: Any, server: FakeServer) -> No
     job.refresh()
     assert (job.state, job.progress.fraction, job.attempts) == ("running", 0.25, 1)
     assert client.jobs.get(job.id).state == "running"
-    assert job.to_dict()["requestId"] == "r"
+    assert job.to_dict()["request_id"] == "r"
 
 
 def test_the_call_waits_as_long_as_it_is_told(client: Any, server: FakeServer) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -236,3 +238,28 @@ def test_usage_is_a_table_csv_or_json(server: FakeServer) -> None:
 
 def test_webhook_secrets_are_printed_one_a_line(server: FakeServer) -> None:
     assert run("webhooks", "secrets", server=server).stdout == "whsec_bmV3\nwhsec_b2xk\n"
+
+
+def test_on_a_narrow_terminal_the_ids_stay_whole(server: FakeServer, photo: Path) -> None:
+    job = submitted(server, photo, "--label", "a=a-rather-long-value-of-a-label")
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upscaled", "jobs", "list"],
+        stdout=end,
+        env={**os.environ, "UPSCALED_SERVER": server.target, "TERM": "xterm", "COLUMNS": "80"},
+    )
+    os.close(end)
+    seen = b""
+    try:
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes any more
+            while piece := os.read(terminal, 4096):
+                seen += piece
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        os.close(terminal)
+    assert job.encode() in seen
+    piped = run("jobs", "list", server=server).stdout
+    assert all(line == line.rstrip() for line in piped.splitlines())
+    assert piped.endswith("a=a-rather-long-value-of-a-label\n")

@@ -39,7 +39,8 @@ def test_measured_tiles_with_as_much_context_as_the_server_gives_keep_the_promis
     halo = min(halo for halo in HALOS if halo >= Catalogue().resolve(model).halo)
     found = RENDER["worst"](REPORT["models"][model], halo)
     assert found["largest"] <= 1
-    assert found["share"] < 5e-4
+    # Half of what is promised: other images may need a little more.
+    assert found["share"] < 5e-4 / 2
 
 
 @pytest.mark.parametrize("model", MODELS)

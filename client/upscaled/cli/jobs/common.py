@@ -9,7 +9,6 @@ import typer
 
 from upscaled import Client, Job, UpscaledError
 from upscaled.cli.batch import HOPELESS
-from upscaled.cli.display import Display
 
 JobIds: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="JOB", help="Ids of jobs, as `upscaled jobs submit` prints them.")
@@ -33,7 +32,14 @@ def labels_of(given: Sequence[str] | None) -> dict[str, str]:
     return labels
 
 
-def for_each(client: Client, ids: Sequence[str], display: Display, do: Callable[[Job], bool]) -> None:
+def say(text: str) -> None:
+    """A remark, on standard error."""
+    typer.echo(text, err=True)
+
+
+def for_each(
+    client: Client, ids: Sequence[str], do: Callable[[Job], bool], *, say: Callable[[str], None] = say
+) -> None:
     """Does something with each job. What fails for one is said, and the others are done; the command then
     ends with 1, as it does where `do` answers False.
     """
@@ -44,7 +50,7 @@ def for_each(client: Client, ids: Sequence[str], display: Display, do: Callable[
         except HOPELESS:
             raise
         except (UpscaledError, OSError) as error:
-            display.say(f"{job_id}: {error}")
+            say(f"{job_id}: {error}")
             failed += 1
     if failed:
         raise typer.Exit(1)

@@ -47,7 +47,7 @@ def download(
         def do(job: Job) -> bool:
             return _fetch(job, output, display, wait=wait, overwrite=overwrite, as_json=as_json)
 
-        for_each(client, ids, display, do)
+        for_each(client, ids, do, say=display.say)
 
 
 def _fetch(

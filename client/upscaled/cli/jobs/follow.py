@@ -52,4 +52,4 @@ def watch(
                 display.result(json.dumps(job.to_dict()))
             return went_well
 
-        for_each(client, ids, display, do)
+        for_each(client, ids, do, say=display.say)

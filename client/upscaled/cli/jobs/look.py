@@ -11,7 +11,6 @@ import typer
 from upscaled import Job
 from upscaled import _enums as enums
 from upscaled.cli.connect import Connection
-from upscaled.cli.display import open_display
 from upscaled.cli.groups import grouped
 from upscaled.cli.jobs import show
 from upscaled.cli.jobs.common import JobIds, JsonOption, LabelOption, for_each, labels_of
@@ -76,16 +75,16 @@ def list_jobs(
 @grouped
 def get(ids: JobIds, *, connection: Connection, as_json: JsonOption = False) -> None:
     """Show jobs as they are now."""
-    with open_display() as display, connection.client() as client:
+    with connection.client() as client:
 
         def tell(job: Job) -> bool:
             if as_json:
-                display.result(json.dumps(job.to_dict()))
+                typer.echo(json.dumps(job.to_dict()))
                 return True
             for line in show.lines(job):
-                display.result(line)
+                typer.echo(line)
             if len(ids) > 1:
-                display.result("")
+                typer.echo("")
             return True
 
-        for_each(client, ids, display, tell)
+        for_each(client, ids, tell)

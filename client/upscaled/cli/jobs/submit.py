@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from upscaled import Job, Options, UpscaledError, Url
+from upscaled._sources import URL_BEGINS
 from upscaled.cli.batch import HOPELESS
 from upscaled.cli.connect import Connection
 from upscaled.cli.display import open_display
@@ -19,8 +20,6 @@ from upscaled.cli.jobs.common import JsonOption, LabelOption, labels_of
 from upscaled.cli.jobs.follow import follow
 from upscaled.cli.moments import span
 from upscaled.cli.targets import UsageError, images_in
-
-_URL_BEGINS = ("https://", "http://", "s3://", "gs://")
 
 
 @grouped
@@ -105,7 +104,7 @@ def _sources(inputs: Sequence[str]) -> list[Path | Url]:
     sources: list[Path | Url] = []
     for given in inputs:
         path = Path(given)
-        if given.startswith(_URL_BEGINS):
+        if given.startswith(URL_BEGINS):
             sources.append(Url(given))
         elif path.is_dir():
             sources += images_in(path)
