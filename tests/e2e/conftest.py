@@ -42,7 +42,7 @@ def running_server(log: Path | None = None, **environ: str) -> Iterator[RunningS
         stderr: IO[bytes] | int | None = subprocess.DEVNULL
         if log is not None:
             stderr = stack.enter_context(log.open("ab"))
-        elif os.environ.get("UPSCALED_TEST_LOGS"):
+        elif os.environ.get("SERVER_LOGS"):
             stderr = None
         process = subprocess.Popen(
             [sys.executable, "-m", "upscaled", "serve", "--listen", "127.0.0.1:0"],
