@@ -117,6 +117,8 @@ _SERVICES = {
 _DESCRIPTORS = 65_536
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# The name under which health says that the process answers, whatever else is the matter.
+_LIVENESS = "liveness"
 
 
 class App:
@@ -139,12 +141,14 @@ class App:
         self._errors = ErrorInterceptor()
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
+        self._readiness: asyncio.Task[None] | None = None
         self._serving = False
         self._durable: durable.Durable | None = None
         self.address = ""
 
     async def start(self) -> None:
-        """Come up in the order of the image's way; SERVING is said last.
+        """Come up in the order of the image's way; SERVING is said last, when the
+        models that are to be warm are.
 
         Raises the domain's errors for what an operator must mend.
         """
@@ -183,14 +187,18 @@ class App:
         except BaseException:  # a cancellation too
             await self._stack.aclose()
             raise
-        await self._say(_SERVING)
+        await self._health.set(_LIVENESS, _SERVING)
+        await self._say(ready=self._pool.ready)
+        self._readiness = asyncio.create_task(self._tell_readiness(), name="readiness")
         log.info("serving on %s", self.address)
 
     async def stop(self) -> None:
         """Stop in order: health turns first, then new calls are refused, running ones get the grace
         period."""
         log.info("stopping: health is NOT_SERVING, running calls have %g seconds", self._listen.grace_seconds)
-        await self._say(_NOT_SERVING)
+        if self._readiness is not None:
+            await _cancelled(self._readiness)
+        await self._say(ready=False)
         if self._durable is not None:
             # First, so that running calls have the devices to themselves, and none waits for a job.
             await self._durable.jobs.stop()
@@ -277,11 +285,17 @@ class App:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
 
-    async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _tell_readiness(self) -> None:
+        """Health follows the pool: SERVING once the models of `UPSCALED_WARM_MODELS` are warm."""
+        async for ready in self._pool.readiness():
+            log.info("health is %s", "SERVING" if ready else "NOT_SERVING")
+            await self._say(ready=ready)
+
+    async def _say(self, *, ready: bool) -> None:
         """Health of the server as a whole and of every service."""
-        self._serving = status == _SERVING
+        self._serving = ready
         for name in ("", *map(_full_name, _SERVICES)):
-            await self._health.set(name, status)
+            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:

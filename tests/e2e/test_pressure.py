@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from tests.e2e.conftest import RunningServer, running_server
-from upscaled import Client, Done, Progress, UpscaledError
+from upscaled import Client, Done, Plan, Progress, UpscaledError
 from upscaled.v1 import upscaler_pb2, upscaler_pb2_grpc
 
 FAST = "real-esrgan-animevideo-v3"
@@ -84,7 +84,7 @@ def test_more_calls_than_allowed_are_refused_at_once_and_told_when_to_come_back(
         assert all(wait is not None and wait > 0 for wait in waits)
 
 
-def test_who_waits_in_the_queue_hears_the_place() -> None:
+def test_who_waits_in_the_queue_hears_the_place_and_how_long_it_takes() -> None:
     with running_server(UPSCALED_MAX_OPEN_RUNS="1") as server, Client(server.address, timeout=120) as client:
         first = client.upscale_stream(_noise(1400, 1000), model=FAST, omit_file=True)
         next(first)
@@ -96,6 +96,9 @@ def test_who_waits_in_the_queue_hears_the_place() -> None:
         reading.join(120)
         assert waiting
         assert {event.queue_position for event in waiting} == {1}
+        assert all(event.remaining_seconds is not None and event.remaining_seconds > 0 for event in waiting)
+        assert isinstance(events[0], Plan)
+        assert events[0].estimated_wait_seconds > 0
         assert isinstance(events[-1], Done)
 
 

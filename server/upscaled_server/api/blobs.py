@@ -73,7 +73,9 @@ class BlobsServicer(blobs_pb2_grpc.BlobsServicer):
         name = caller.identity.get().caller.name
         return _to_status(await self._files.write_status(name, _needed("input_id", message.input_id)))
 
-    async def DownloadOutput(self, message: blobs_pb2.DownloadOutputRequest, context: Context) -> None:  # type: ignore[override]
+    async def DownloadOutput(  # type: ignore[override]  # it writes instead of yielding
+        self, message: blobs_pb2.DownloadOutputRequest, context: Context
+    ) -> None:
         record = await self._downloadable(message)
         if message.offset < 0:
             raise InvalidField("offset", "must not be negative", limit=0, actual=message.offset)

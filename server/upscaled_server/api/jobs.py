@@ -74,7 +74,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
                 await asyncio.sleep(0)  # others have a turn
         return answer
 
-    async def WatchJob(  # type: ignore[override]
+    async def WatchJob(  # type: ignore[override]  # it writes instead of yielding
         self, message: jobs_pb2.WatchJobRequest, context: Context
     ) -> None:
         events = self._jobs.watch(_caller(), message.job_id, message.after_event_number)
@@ -82,7 +82,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
             async for event in events:
                 await self._write(self._messages.event(event), context)
 
-    async def StreamTiles(  # type: ignore[override]
+    async def StreamTiles(  # type: ignore[override]  # it writes instead of yielding
         self, message: jobs_pb2.StreamTilesRequest, context: Context
     ) -> None:
         after = message.after_sequence if message.HasField("after_sequence") else None

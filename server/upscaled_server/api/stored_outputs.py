@@ -34,8 +34,10 @@ class StoredOutputs:
             return None
         return Target(new_ulid(), self.clock() + self.retention_seconds)
 
-    def add_address(self, result: result_pb2.UpscaleResult, target: Target) -> None:
-        add_address(result, target.output_id, target.expires_at, self.sign)
+    def add_address(self, result: result_pb2.UpscaleResult, target: Target | None) -> None:
+        """Say in a result where its file is, if it was stored."""
+        if target is not None:
+            add_address(result, target.output_id, target.expires_at, self.sign)
 
 
 def add_address(result: result_pb2.UpscaleResult, output_id: str, expires_at: float, sign: Sign) -> None:

@@ -3,7 +3,7 @@ one name, for handlers that need both."""
 
 from __future__ import annotations
 
-from upscaled_server.api.translate_in import to_bytes, to_id, to_options, to_request_id, to_source
+from upscaled_server.api.translate_in import to_id, to_options, to_request_id, to_source
 from upscaled_server.api.translate_out import (
     from_done,
     from_event,
@@ -22,7 +22,6 @@ __all__ = [
     "from_progress",
     "from_provenance",
     "from_tile",
-    "to_bytes",
     "to_id",
     "to_options",
     "to_request_id",

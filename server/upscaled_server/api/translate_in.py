@@ -19,7 +19,7 @@ from upscaled_server.api.choices import (
     TILE_ENCODING,
     known,
 )
-from upscaled_server.errors import InvalidField, NotImplementedHere
+from upscaled_server.errors import InvalidField
 from upscaled_server.intake.source_kinds import InputId, OutputId, Url
 from upscaled_server.pipeline.request import Bytes, Options, TileOptions
 
@@ -58,14 +58,6 @@ def to_source(source: options_pb2.Source, field: str = "source") -> Bytes | Url 
             raise InvalidField(
                 field, "is missing", limit="image, url, input_id or output_id", actual="nothing"
             )
-
-
-def to_bytes(source: options_pb2.Source, field: str = "source") -> Bytes:
-    """The image of a source. Raises `NotImplementedHere` for other kinds."""
-    found = to_source(source, field)
-    if not isinstance(found, Bytes):
-        raise NotImplementedHere(f"Source.{source.WhichOneof('source')}", instead="send the image itself")
-    return found
 
 
 def to_id(field: str, text: str) -> str:

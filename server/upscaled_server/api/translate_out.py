@@ -171,7 +171,10 @@ def from_event(event: events.Event, *, request_id: str, server_version: str) -> 
         case events.Tile():
             return result_pb2.UpscaleEvent(tile=from_tile(event))
         case events.Chunk():
-            return result_pb2.UpscaleEvent(chunk=result_pb2.Chunk(offset=event.offset, data=event.data))
+            # In place: a message given to the constructor is copied by way of its wire format.
+            message = result_pb2.UpscaleEvent()
+            message.chunk.offset, message.chunk.data = event.offset, event.data
+            return message
         case events.Done():
             done = from_done(event, request_id=request_id, server_version=server_version)
             return result_pb2.UpscaleEvent(done=done)

@@ -21,12 +21,11 @@ from upscaled_server.errors import (
     DomainError,
     InlineTooLarge,
     InvalidField,
-    NotImplementedHere,
 )
 from upscaled_server.pipeline import events
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.pipeline.request import Chunks, Delivery, Request, Source
+from upscaled_server.pipeline.request import Chunks, Request, Source
 from upscaled_server.pipeline.storing import Target, run_stored
 from upscaled_server.pipeline.upscale import Upscaling
 
@@ -43,9 +42,8 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
     writing."""
 
     def __init__(
-        self, upscaling: Upscaling, limits: LimitSettings, version: str, stored: StoredOutputs | None = None
+        self, upscaling: Upscaling, limits: LimitSettings, version: str, stored: StoredOutputs
     ) -> None:
-        """Without `stored` every file is delivered inline."""
         self._upscaling = upscaling
         self._limits = limits
         self._version = version
@@ -58,14 +56,14 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
         async with deadline.enforced():
             return await self._answer(_to_request(message), deadline)
 
-    async def UpscaleTiles(  # type: ignore[override]
+    async def UpscaleTiles(  # type: ignore[override]  # it writes instead of yielding
         self, message: upscaler_pb2.UpscaleTilesRequest, context: Context
     ) -> None:
         deadline = self._deadline(context)
         async with deadline.enforced():
             await self._write_events(replace(_to_request(message), streamed=True), deadline, context)
 
-    async def UpscaleStream(  # type: ignore[override]
+    async def UpscaleStream(  # type: ignore[override]  # it writes instead of yielding
         self, messages: StreamRequests, context: Context
     ) -> None:
         deadline = self._deadline(context)
@@ -77,7 +75,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
             await drain(messages)
             raise
 
-    async def UpscaleFile(  # type: ignore[override]
+    async def UpscaleFile(  # type: ignore[override]  # it writes instead of yielding
         self, messages: upscale_file.FileRequests, context: Context
     ) -> None:
         deadline = self._deadline(context)
@@ -101,7 +99,7 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
     async def _answer(self, request: Request, deadline: Deadline) -> result_pb2.UpscaleResult:
         data = bytearray()
         done = None
-        target = self._target_of(request)
+        target = self._stored.target_of(request)
         async with aclosing(self._run(request, deadline, target)) as stream:
             async for event in stream:
                 if isinstance(event, events.Chunk):
@@ -114,37 +112,25 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
         result = translate.from_done(
             done, request_id=request.request_id, server_version=self._version, data=bytes(data)
         )
-        self._add_address(result, target)
+        self._stored.add_address(result, target)
         return result
 
     async def _write_events(self, request: Request, deadline: Deadline, context: Context) -> None:
-        target = self._target_of(request)
+        target = self._stored.target_of(request)
         async with aclosing(self._run(request, deadline, target)) as stream:
             async for event in stream:
                 message = translate.from_event(
                     event, request_id=request.request_id, server_version=self._version
                 )
-                self._add_address(message.done, target)
+                self._stored.add_address(message.done, target)
                 await self._write(message, context)
-
-    def _target_of(self, request: Request) -> Target | None:
-        """The stored output that the request asks for."""
-        if self._stored is not None:
-            return self._stored.target_of(request)
-        if request.options.delivery is Delivery.URL:
-            raise NotImplementedHere("UpscaleOptions.delivery = DELIVERY_URL")
-        return None
 
     def _run(
         self, request: Request, deadline: Deadline, target: Target | None
     ) -> AsyncGenerator[events.Event, None]:
-        if target is None or self._stored is None:
+        if target is None:
             return self._upscaling.run(request, deadline)
         return run_stored(self._upscaling, self._stored.outputs, request, deadline, target)
-
-    def _add_address(self, result: result_pb2.UpscaleResult, target: Target | None) -> None:
-        if target is not None and self._stored is not None and result.outputs:
-            self._stored.add_address(result, target)
 
     async def _write(
         self, message: result_pb2.UpscaleEvent | httpbody_pb2.HttpBody, context: Context

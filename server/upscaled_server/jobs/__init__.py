@@ -6,6 +6,7 @@ book.py        the jobs in the store: one entry each, changed one by one
 board.py       those that have not ended, in memory: who waits for news of them, what stands where
 queue.py       whose turn is next
 creation.py    from a request to an acknowledged job, in steps that can be taken up again
+room.py        whether there is room for one more
 runner.py      runs them, a bounded number at a time
 work.py        one attempt at one job
 ending.py      from the last row to a final state, in steps that can be taken up again

@@ -17,6 +17,7 @@ from upscaled_server.jobs.places import Files
 from upscaled_server.jobs.ports import Blobs, Callbacks, Helpers, Outputs
 from upscaled_server.jobs.queue import JobQueue
 from upscaled_server.jobs.recovery import Recovery
+from upscaled_server.jobs.room import Room
 from upscaled_server.jobs.runner import Runner
 from upscaled_server.jobs.service import Jobs
 from upscaled_server.jobs.settings import JobSettings
@@ -42,13 +43,14 @@ def build_jobs(
 ) -> Jobs:
     """The service, to be started."""
     board, queue, files = Board(), JobQueue(), Files(blobs)
+    room = Room(board, outputs, settings)
     ending = Ending(book, board, files, outputs, callbacks, clock)
     work = Work(book, files, images, sources, outputs, limits, clock)
     return Jobs(
         book=book,
         board=board,
         queue=queue,
-        creation=Creation(book, board, queue, files, images, callbacks, helpers, settings, keeping),
+        creation=Creation(book, board, queue, files, room, images, callbacks, helpers, keeping),
         ending=ending,
         runner=Runner(ending, queue, work, helpers, max_running=settings.max_running_jobs, clock=clock),
         following=Following(book, board, files),

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
+from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.errors import DeadlinePassed, DomainError, Overloaded, QuotaExceeded, Unavailable
 from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.jobs import ids
@@ -26,7 +25,7 @@ from upscaled_server.jobs.payload import NewJob, payload_of
 from upscaled_server.jobs.places import Files, input_path
 from upscaled_server.jobs.ports import Callbacks, Helpers
 from upscaled_server.jobs.queue import JobQueue
-from upscaled_server.jobs.settings import JobSettings
+from upscaled_server.jobs.room import Room
 from upscaled_server.jobs.work import effective_options, summary_of, to_source
 from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.events import Done, Plan
@@ -38,7 +37,6 @@ log = logging.getLogger(__name__)
 
 # An image that came along is looked at before the job is acknowledged, where that goes at once.
 _LOOK_SECONDS = 2.0
-_FULL_RETRY_SECONDS = 5.0
 _KIND = "job"
 
 
@@ -48,20 +46,32 @@ class Creation:
     board: Board
     queue: JobQueue
     files: Files
+    room: Room
     images: Images
     callbacks: Callbacks
     helpers: Helpers
-    settings: JobSettings
     keeping: KeepingSettings
-    _making: Counter[str] = field(default_factory=Counter)
     _one_at_a_time: dict[tuple[str, str], _Turn] = field(default_factory=dict)
+    _tasks: set[asyncio.Task[Job]] = field(default_factory=set)
 
     async def create(self, new: NewJob) -> Job:
         """The job, which is kept from now on; the one that there is where the request was made before.
 
-        Raises `AlreadyExists` for another payload under the same request id, `QuotaExceeded` and `Overloaded`
-        where there are too many jobs, and what is wrong with the options or the image.
+        It is made to its end, also when the caller leaves. Raises `AlreadyExists` for another payload under
+        the same request id, `QuotaExceeded` and `Overloaded` where there are too many jobs, and what is wrong
+        with the options or the image.
         """
+        task = asyncio.create_task(self._create(new), name="create a job")
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Job]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # raised where it is awaited, if the caller is still there
+
+    async def _create(self, new: NewJob) -> Job:
         image = None
         if new.image is not None:
             image = await asyncio.to_thread(summary_of, new.image.data)
@@ -69,10 +79,9 @@ class Creation:
         async with self._turn(new):
             if (job := await self._made_before(new, payload)) is not None:
                 return job
-            with self._room(new.caller):
-                job = await self._draft(new, image, payload)
-                # To its end, also when the caller leaves: half a job must not stay.
-                return await asyncio.shield(asyncio.create_task(self._record(new, job)))
+            with self.room.taken(new.caller):
+                await self.room.check_stored(new.caller, 0 if image is None else image.size_bytes)
+                return await self._record(new, await self._draft(new, image, payload))
 
     async def plan(self, new: NewJob, job_id: str, seconds: float) -> Plan | None:
         """How the image will be made; it is fetched for that where it did not come along."""
@@ -147,53 +156,25 @@ class Creation:
             if new.image is not None:
                 await self.files.blobs.put(input_path(job.id), new.image.data)
             job = await self.book.create(job)
-        except BaseException:
-            await self._undo(job)
-            raise
+        except DomainError:
+            # What fails may have happened all the same.
+            if (made := await self._undo(job)) is None:
+                raise
+            job = made
         if not job.state.final and self.board.get(job.id) is None:
             self.board.add(job)
             self.queue.put(job, new.caller.weight)
         return job
 
-    async def _undo(self, job: Job) -> None:
+    async def _undo(self, job: Job) -> Job | None:
+        """Take back what was done for a job, unless it is there."""
         try:
             await undo(self.book, self.files, job.caller, job.id, job.request_id)
+            stored = await self.book.find(job.caller, job.id)
         except DomainError as error:
             log.warning("what is left of a job that was refused goes at the next start: %s", error.message)
-
-    @contextmanager
-    def _room(self, caller: Caller) -> Iterator[None]:
-        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many."""
-        limit = self._limit_of(caller)
-        mine = self.board.count_of(caller.name) + self._making[caller.name] + 1
-        if mine > limit:
-            raise QuotaExceeded(
-                f"caller:{caller.name}",
-                f"there are {mine - 1} jobs of caller {caller.name} that have not ended, which is the limit",
-                limit=limit,
-                actual=mine,
-            )
-        total = len(self.board) + self._making.total() + 1
-        if total > self.settings.max_queued_jobs:
-            raise Overloaded(
-                "there are too many jobs that have not ended",
-                retry_after_seconds=_FULL_RETRY_SECONDS,
-                limit=self.settings.max_queued_jobs,
-                actual=total,
-            )
-        self._making[caller.name] += 1
-        try:
-            yield
-        finally:
-            self._making[caller.name] -= 1
-            if not self._making[caller.name]:
-                del self._making[caller.name]
-
-    def _limit_of(self, caller: Caller) -> int:
-        """Callers without a key share no limit but the server's own."""
-        if caller is ANONYMOUS:
-            return self.settings.max_queued_jobs
-        return caller.max_queued_jobs or self.settings.max_queued_jobs_per_caller
+            return None
+        return None if stored is None else stored.job
 
     @asynccontextmanager
     async def _turn(self, new: NewJob) -> AsyncIterator[None]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.jobs.board import Board, Place
 from upscaled_server.jobs.book import Book
-from upscaled_server.jobs.job import Job, State
+from upscaled_server.jobs.job import EVENTS_PER_ATTEMPT, Job, State
 from upscaled_server.jobs.places import Files, tile_path, unpack_tile
 from upscaled_server.pipeline.events import Progress, Tile
 
@@ -63,7 +63,7 @@ class Following:
             if job.state.final:
                 return
             place = self._still_there(place, job)
-            if place.progress is not None and place.progress_number > last:
+            if place.progress is not None and last < place.progress_number and _belongs(place, job):
                 last = place.progress_number
                 yield JobEvent(last, place.progress_time, place.progress)
             await self._news(place, seen)
@@ -106,6 +106,12 @@ class Following:
             await place.news(seen)
         if self.board.closed:
             raise Unavailable("the server is stopping; follow the job again from where you are")
+
+
+def _belongs(place: Place, job: Job) -> bool:
+    """Whether the progress is that of the attempt that the reader knows of: else it would come before the
+    change of state that began it, which the reader would then take for one that it has had."""
+    return place.progress_number // EVENTS_PER_ATTEMPT == job.attempts and job.state is State.RUNNING
 
 
 def _check_tiles(job: Job) -> None:

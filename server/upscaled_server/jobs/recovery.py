@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import DomainError, Overloaded, ProcessingFailed
 from upscaled_server.jobs.creation import undo
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import Job, State
@@ -46,6 +46,8 @@ class Recovery:
                 # One damaged entry keeps one job from its end, not all of them.
                 found.damaged += 1
                 log.error("job %s cannot go on: %s", live.id, error.message)
+            except DomainError as error:
+                log.warning("job %s is taken up later: %s", live.id, error.message)
         return found
 
     async def _take_up(self, live: Live, found: Recovered) -> None:
@@ -69,7 +71,10 @@ class Recovery:
                 await self.ending.end(job.caller, job.id, verdict)
                 return
             now = self.clock()
-            job = await book.change(job.caller, job.id, lambda each: verdict(each, now))
+            try:
+                job = await book.change(job.caller, job.id, lambda each: verdict(each, now))
+            except Overloaded as error:  # the disk is full; the job waits for room like every other
+                log.warning("that job %s runs again is not written down: %s", job.id, error.message)
         elif job.cancelling:
             await self.ending.end(job.caller, job.id, interrupted)
             return

@@ -87,7 +87,10 @@ class Runner:
             task = self._running[job_id] = asyncio.create_task(self._attempt(place), name=f"job {job_id}")
             await asyncio.wait([task])
             del self._running[job_id]
-            await self._conclude(place, task)
+            try:
+                await self._conclude(place, task)
+            except Exception:  # the next job must run all the same
+                log.exception("job %s is left as it is until the next start", job_id)
 
     async def _attempt(self, place: Place) -> Made:
         caller = self._helpers.caller_of(place.job.caller)
@@ -96,12 +99,14 @@ class Runner:
                 f"caller {place.job.caller} does not exist any more", caller=place.job.caller
             )
         now = self._clock()
-        job = await self._book.change(
-            place.job.caller, place.job.id, lambda each: each if each.cancelling else each.begun(now)
-        )
+
+        def begin(each: Job) -> Job:
+            return each if each.cancelling or each.state.final else each.begun(now)
+
+        job = await self._book.change(place.job.caller, place.job.id, begin)
         place.tiles = 0
         place.show(job)
-        if job.cancelling:
+        if job.cancelling or job.state.final:
             raise asyncio.CancelledError
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while True:
@@ -115,6 +120,7 @@ class Runner:
                 log.info("job %s waits: %s", job.id, error.message)
                 place.show_progress(Progress(Stage.QUEUE, 0.0, 0, 0), self._clock())
                 await asyncio.sleep(_wait_seconds(error))
+                job = await self._book.get(job.caller, job.id)
 
     async def _conclude(self, place: Place, task: asyncio.Task[Made]) -> None:
         """Write down how the attempt ended, however long that takes."""

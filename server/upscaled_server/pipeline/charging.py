@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -55,31 +55,25 @@ class Tab:
 
 
 class Charging:
-    """Sets credits aside and charges them; does nothing without credits."""
+    """Sets credits aside and charges them, for callers whose credits are kept."""
 
-    def __init__(self, kept: Credits | None = None) -> None:
+    def __init__(self, kept: Credits) -> None:
         self._credits = kept
 
     def priced(self, layout: Layout, request: Request) -> Layout:
         """The layout, knowing what the work will cost."""
-        if self._credits is None:
-            return layout
         price = self._credits.price(request.caller, layout.options.model, layout.size.pixels)
         return replace(layout, estimated_credits=price)
 
     async def bill(self, request: Request) -> Bill:
         """Where nothing is charged."""
-        return Bill(
-            remaining=None if self._credits is None else await self._credits.remaining(request.caller)
-        )
+        return Bill(remaining=await self._credits.remaining(request.caller))
 
     async def entry_of(self, request: Request, settled: Settled, data: bytes | bytearray) -> str:
         """What names the work in the ledger. Calls that have the same id, image and options are one that is
         tried again; empty where nothing will be."""
-        if request.ledger_id or self._credits is None or not request.request_id:
+        if request.ledger_id or not request.request_id or not self._credits.kept_for(request.caller):
             return request.ledger_id
-        if not self._credits.kept_for(request.caller):
-            return ""
         return await asyncio.to_thread(_name, request.request_id, settled, data)
 
     @asynccontextmanager
@@ -91,14 +85,9 @@ class Charging:
         Who leaves in the middle, or lets the time pass, pays for what was handed over; where the server
         fails, nobody does.
         """
-        async with AsyncExitStack() as stack:
-            charge = None
-            if self._credits is not None:
-                reserved = self._credits.reserved(
-                    request.caller, entry, layout.options.model, layout.size.pixels
-                )
-                charge = await stack.enter_async_context(reserved)
-            tab = Tab(self, request, charge, layout.size.pixels)
+        model, pixels = layout.options.model, layout.size.pixels
+        async with self._credits.reserved(request.caller, entry, model, pixels) as charge:
+            tab = Tab(self, request, charge, pixels)
             try:
                 yield tab
             except (asyncio.CancelledError, GeneratorExit, DeadlinePassed):

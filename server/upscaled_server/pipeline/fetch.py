@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from upscaled_server.access.caller import Caller
-from upscaled_server.errors import NotImplementedHere
 from upscaled_server.intake.source_kinds import SourceKind
 from upscaled_server.intake.upload import UploadMemory, gather
 from upscaled_server.pipeline.deadline import Deadline
@@ -26,7 +25,7 @@ class Sources(Protocol):
 class Fetch:
     """Gives the bytes of every kind of source, within the limits."""
 
-    def __init__(self, limits: LimitSettings, sources: Sources | None = None) -> None:
+    def __init__(self, limits: LimitSettings, sources: Sources) -> None:
         self._limits = limits
         self._sources = sources
         self._uploads = UploadMemory(limits.max_uploading_bytes)
@@ -44,10 +43,6 @@ class Fetch:
                     idle_seconds=limits.upload_idle_seconds,
                     announced_bytes=source.announced_bytes,
                     memory=self._uploads,
-                )
-            if self._sources is None:
-                raise NotImplementedHere(
-                    f"a source that is a {type(source).__name__}", instead="send the image itself"
                 )
             return await self._sources.open(
                 source, request.caller, max_bytes=limits.max_input_bytes, deadline=deadline.at

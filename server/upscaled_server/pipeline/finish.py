@@ -25,6 +25,10 @@ class Resizer:
             None if same else RowResampler(width, height, size.width, size.height, planes, bits, box)
         )
 
+    @property
+    def resizes(self) -> bool:
+        return self._resampler is not None
+
     def push(self, rows: Rows) -> Rows:
         return rows if self._resampler is None else self._resampler.push(rows)
 
@@ -61,7 +65,7 @@ class Finisher:
 
     Alpha is one of three: resampled beside the network (`alpha`), enlarged by it as colour is
     (`network_alpha` resizes its result), or not there. Its methods block for milliseconds: call them in a
-    thread. `prepare` may run beside `push`.
+    thread, unless it `passes_on`. `prepare` may run beside `push`.
     """
 
     def __init__(
@@ -80,6 +84,12 @@ class Finisher:
         self._correction = correction
         self._colour = RowBuffer()
         self._enlarged_alpha = RowBuffer()
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether rows go through as they are, in less time than a thread would take to wake up."""
+        changes = (self._alpha, self._network_alpha, self._correction)
+        return not self._flatten and not self._resizer.resizes and all(each is None for each in changes)
 
     def prepare(self, rows: Rows) -> tuple[Rows, ...]:
         """Decoded rows as the RGB that the network takes, one array for each image that goes through it:

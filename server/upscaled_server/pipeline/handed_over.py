@@ -28,6 +28,7 @@ class HandedOver:
 
     @property
     def pixels(self) -> int:
+        self._pass_pieces()
         return max(self._tile_pixels, self._file_rows * self._size.width)
 
     def watched(self, encoder: Encoder) -> Encoder:
@@ -40,11 +41,13 @@ class HandedOver:
             self._tile_pixels += event.width * event.height
         elif isinstance(event, Chunk) and self._count_file:
             self._file_bytes += len(event.data)
-            self._pass_pieces()
+            self._pass_pieces()  # which lets go of their bytes
 
     def _pass_pieces(self) -> None:
-        while self._pieces and self._pieces[0][0].done():
+        while self._pieces:
             future, rows = self._pieces[0]
+            if not future.done() or future.cancelled() or future.exception() is not None:
+                return
             size = len(future.result())
             if self._before_bytes + size > self._file_bytes:
                 return
@@ -67,9 +70,7 @@ class _Watched:
 
     def begin(self) -> bytes:
         header = self._encoder.begin()
-        ready: Future[bytes] = Future()
-        ready.set_result(header)
-        self._pieces.append((ready, 0))
+        self._pieces.append((_ready(header), 0))
         return header
 
     def write(self, rows: NDArray[np.generic]) -> list[Future[bytes]]:
@@ -81,6 +82,12 @@ class _Watched:
 
     def finish(self) -> list[Future[bytes]]:
         futures = self._encoder.finish()
-        ends = [0] * (len(futures) - 1) + [self._height]
-        self._pieces.extend(zip(futures, ends, strict=bool(futures)))
+        self._pieces.extend((future, 0) for future in futures)
+        self._pieces.append((_ready(b""), self._height))
         return futures
+
+
+def _ready(data: bytes) -> Future[bytes]:
+    future: Future[bytes] = Future()
+    future.set_result(data)
+    return future

@@ -22,6 +22,7 @@ from upscaled_server.pipeline.stages import StageClock
 from upscaled_server.pool.run import PoolRun
 
 _T = TypeVar("_T")
+_Rows = TypeVar("_Rows")
 
 # Rows read from the decoder at once when the network does not ask for fewer.
 _READ_ROWS = 256
@@ -39,13 +40,15 @@ async def output_rows(
     """Rows of the output, from the top. Close the generator to stop."""
     finisher = _finisher(layout)
 
-    async def in_thread(function: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+    async def finished(function: Callable[[_Rows], _T], rows: _Rows) -> _T:
+        if finisher.passes_on:
+            return function(rows)
+        return await asyncio.get_running_loop().run_in_executor(executor, function, rows)
 
     async def read_decoded(wanted: int) -> Strips | None:
         with clock.during(Stage.DECODE):
             rows = await image.read(min(wanted, _READ_ROWS))
-        return None if rows is None else await in_thread(finisher.prepare, rows)
+        return None if rows is None else await finished(finisher.prepare, rows)
 
     count = len(layout.passes)
     network_rows = through_network(read_decoded, runs[::count], clock)
@@ -54,7 +57,7 @@ async def output_rows(
     async with ahead(network_rows) as strips:
         async for strip in strips:
             with clock.during(Stage.RESAMPLE):
-                rows = await in_thread(finisher.push, strip)
+                rows = await finished(finisher.push, strip)
                 if rows is not None and converter is not None:
                     rows = await converter.convert(rows)
             if rows is not None:

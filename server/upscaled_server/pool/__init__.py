@@ -20,6 +20,7 @@
     output.py      and what it writes
     models.py      what it has in memory
     worker.py      the worker process itself
+    inference.py   its threads that compute
     faults.py      faults on purpose, for tests
     factory.py     its engine
     protocol.py    what server and worker say

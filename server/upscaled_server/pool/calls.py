@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from upscaled_server.pool.inference import AT_ONCE
 from upscaled_server.pool.transport import Message
 
 
@@ -26,6 +27,7 @@ class Answer:
 class _Step:
     run: int
     limit_seconds: float
+    shares: bool
 
 
 class Calls:
@@ -41,8 +43,8 @@ class Calls:
         self._steps: dict[int, _Step] = {}
         self._progress_at = 0.0
         self.steps_answered = 0
-        self.at_work: int | None = None
-        """The run whose step was being computed when everything failed."""
+        self.at_work: tuple[int, ...] = ()
+        """The runs whose steps were, or may have been, computed when everything failed."""
 
     def new_number(self) -> int:
         return next(self._numbers)
@@ -56,11 +58,13 @@ class Calls:
         """It was not sent."""
         del self._answers[number]
 
-    def sent_step(self, number: int, run: int, limit_seconds: float) -> None:
-        """It was sent, and is a step of this run."""
+    def sent_step(self, number: int, run: int, limit_seconds: float, *, shares: bool) -> None:
+        """It was sent, and is a step of this run; `shares`: it may be computed beside another that does, see
+        `inference.py`.
+        """
         if not self._steps:
             self._progress_at = time.monotonic()
-        self._steps[number] = _Step(run, limit_seconds)
+        self._steps[number] = _Step(run, limit_seconds, shares)
 
     def take(self, number: int) -> asyncio.Future[Answer] | None:
         """It is answered. None if nobody waits for that."""
@@ -73,7 +77,9 @@ class Calls:
     def fail(self, error: Callable[[], Exception]) -> int:
         """No answer will come to any of them. Gives their number."""
         answers, self._answers = self._answers, {}
-        self.at_work = next((step.run for step in self._steps.values()), None)
+        first = list(self._steps.values())[:AT_ONCE]
+        together = first if all(step.shares for step in first) else first[:1]
+        self.at_work = tuple(step.run for step in together)
         self._steps.clear()
         for answer in answers.values():
             if not answer.done():

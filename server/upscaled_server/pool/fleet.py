@@ -84,7 +84,7 @@ class Fleet:
         starting = [asyncio.create_task(each.start()) for each in self.supervisors.values()]
         try:
             await asyncio.gather(*starting)
-        except BaseException:
+        except BaseException:  # a cancellation too
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)

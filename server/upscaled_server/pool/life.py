@@ -122,7 +122,7 @@ class Strikes:
         if delivered != self._delivered:
             self._count, self._delivered = 0, delivered
         worker = life.worker
-        if worker.at_work == life.number:
+        if life.number in worker.at_work:
             self._count += _KILLED_FROM_OUTSIDE if worker.killed_from_outside else _CRASH
         elif not life.opened:
             self._count += _KILLED_FROM_OUTSIDE

@@ -78,8 +78,8 @@ class Place:
 
     @property
     def reserved_bytes(self) -> int:
-        """The state of all runs, and the working memory of the hungriest: only one step is computed at a
-        time.
+        """The state of all runs, and the working memory of the hungriest: no more pieces than those of one
+        step are computed at a time.
         """
         return _bytes(self.tickets)
 

@@ -69,8 +69,8 @@ class WorkerProcess:
         return self._calls.steps_answered
 
     @property
-    def at_work(self) -> int | None:
-        """The run whose step it computed when it was lost."""
+    def at_work(self) -> tuple[int, ...]:
+        """The runs whose steps it computed when it was lost."""
         return self._calls.at_work
 
     @property
@@ -136,12 +136,14 @@ class WorkerProcess:
         *,
         pixels: NDArray[Any] | None = None,
         limit_seconds: float | None = None,
+        shares: bool = False,
         sent: Callable[[], None] | None = None,
         **fields: Any,
     ) -> Answer:
         """Ask the worker. Cancelling gives the answer up, not the work.
 
         `limit_seconds`, for steps: if no step is answered for that long, the worker hangs and is killed.
+        `shares`: the step may be computed beside another one, see `inference.py`.
         `sent` is called as soon as what is asked later comes later.
         Raises what the worker raised, or `WorkerLost`.
         """
@@ -157,13 +159,13 @@ class WorkerProcess:
         answer = self._calls.add(number)
         try:
             self._channel.send(message, fd)
-        except BaseException:
+        except BaseException:  # an interrupt too
             self._calls.drop(number)
             if buffer is not None:
                 self._shelf.take_back(buffer)
             raise
         if limit_seconds is not None:
-            self._calls.sent_step(number, fields["run"], limit_seconds)
+            self._calls.sent_step(number, fields["run"], limit_seconds, shares=shares)
         if sent is not None:
             sent()
         return await answer

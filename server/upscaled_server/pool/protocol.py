@@ -6,8 +6,8 @@
     both    {"free": 12}                                         the rows in your buffer 12 have been read
 
 Requests: `hello`, `ping`, `load`, `unload`, `open`, `feed`, `step`, `close`. Those of one run are
-done in order, those of different runs are not, except that steps come one at a time in the order in which
-they were asked for. A request or an answer with `"pixels"` comes with a descriptor (`pixels.py`).
+done in order, those of different runs are not, except that steps begin in the order in which they were asked
+for. A request or an answer with `"pixels"` comes with a descriptor (`pixels.py`).
 """
 
 from __future__ import annotations

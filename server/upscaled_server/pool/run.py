@@ -14,6 +14,7 @@ from upscaled_server.engine.provenance import Provenance
 from upscaled_server.errors import ProcessingFailed, WorkerLost
 from upscaled_server.pool.devices import Device
 from upscaled_server.pool.dispatch import Turn
+from upscaled_server.pool.inference import shares_cores
 from upscaled_server.pool.life import Life, Strikes, Terms
 from upscaled_server.pool.replay import Kept, is_small
 from upscaled_server.pool.scheduler.policy import Unit
@@ -42,6 +43,7 @@ class PoolRun:
         self.device = device
         self.steps_done = 0
         self._terms = terms
+        self._shares = shares_cores(plan)
         self._kept = Kept(plan)
         self._strikes = Strikes()
         self._life: Life | None = None
@@ -183,7 +185,9 @@ class PoolRun:
         self._step_granted = True
         together = [] if unit.grant is None else [each.run for each in unit.grant.units]
         try:
-            answer = await life.worker.call("step", run=life.number, together=together, limit_seconds=limit)
+            answer = await life.worker.call(
+                "step", run=life.number, together=together, limit_seconds=limit, shares=self._shares
+            )
             life.take_status(answer.result)
             seconds = float(answer.result["seconds"])
             if self._stepping and life.can_step and not self._closed:

@@ -44,8 +44,9 @@ class PoolSettings(BaseSettings):
     """Runs that may wait for a place. Further ones are refused with the seconds after which to try again."""
 
     warm_models: str = ""
-    """Models that a worker has loaded and tried before it counts as ready, separated by commas. A worker that
-    follows another one has those of that one as well.
+    """Models that a worker has loaded and tried before it is given work, separated by commas. A worker that
+    follows another one has those of that one as well. Health says SERVING once one device has all of them;
+    what could not be loaded is tried again.
     """
 
     model_budget_bytes: Annotated[int, Field(ge=1)] | None = None

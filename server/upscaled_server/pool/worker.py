@@ -1,6 +1,6 @@
 """The worker process: `python -m upscaled_server.pool.worker`, started by the pool, one per device.
 
-An event loop answers the server; networks run in a thread beside it, one step at a time, so that a long step
+An event loop answers the server; networks run in threads beside it (`inference.py`), so that a long step
 delays nobody's `feed`, `open`, `close` or `ping`. The worker keeps nothing that matters: it may be killed at
 any moment, and it kills itself when the server is gone.
 """
@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import DeviceFailed, DomainError
 from upscaled_server.pool.faults import FaultyEngine
+from upscaled_server.pool.inference import Inference, shares_cores
 from upscaled_server.pool.pixels import Shelf, unpack
 from upscaled_server.pool.protocol import (
     EXIT_DEVICE_FAILED,
@@ -80,7 +80,7 @@ class Worker:
         self._runs: dict[int, _OpenRun] = {}
         self._together: dict[tuple[int, ...], _Together] = {}
         self._shelf = Shelf()
-        self._inference = ThreadPoolExecutor(1, "inference")
+        self._inference = Inference()
         self._errands = ThreadPoolExecutor(1, "errands")
         self._models = ThreadPoolExecutor(_MODEL_THREADS, "models")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,7 +216,9 @@ class Worker:
             if len(request["together"]) > 1:
                 rows, seconds = await self._step_together(request, entry)
                 return {**_status(entry), "seconds": seconds}, rows
-            entry.step = self._inference.submit(self._step, entry)
+            entry.step = self._inference.submit(
+                lambda: self._step(entry), shares=shares_cores(entry.run.plan)
+            )
             try:
                 rows, seconds = await asyncio.wrap_future(entry.step)
             except asyncio.CancelledError:
@@ -237,11 +239,10 @@ class Worker:
                 entry.run.close()
         return {}, None
 
-    def _step(self, entry: _OpenRun) -> tuple[NDArray[Any], float]:
+    def _step(self, entry: _OpenRun) -> NDArray[Any]:
         self._check_open(entry)
-        began = time.perf_counter()
-        rows = entry.run.step()
-        return rows, time.perf_counter() - began
+        rows: NDArray[Any] = entry.run.step()
+        return rows
 
     async def _step_together(self, request: Message, entry: _OpenRun) -> tuple[NDArray[Any], float]:
         """The run's share of a step that others take part in, which begins when all of them have asked."""
@@ -260,27 +261,29 @@ class Worker:
     def _begin_together(self, key: tuple[int, ...], group: _Together) -> None:
         if not group.expected <= group.entries.keys() or self._together.pop(key, None) is None:
             return
-        computing = asyncio.wrap_future(self._inference.submit(self._compute_together, group.entries))
+        computing = asyncio.wrap_future(
+            self._inference.submit(lambda: self._compute_together(list(group.entries.values())))
+        )
 
         def done(computed: asyncio.Future[Any]) -> None:
             error = computed.exception()
-            if error is None:
-                group.outcomes.set_result(computed.result())
-            else:
+            if error is not None:
                 group.outcomes.set_exception(error)
+                return
+            outcomes, seconds = computed.result()
+            shares = (
+                each if isinstance(each, DomainError) else (each, seconds / len(outcomes))
+                for each in outcomes
+            )
+            group.outcomes.set_result(dict(zip(group.entries, shares, strict=True)))
 
         computing.add_done_callback(done)
 
-    def _compute_together(
-        self, entries: dict[int, _OpenRun]
-    ) -> dict[int, tuple[NDArray[Any], float] | DomainError]:
-        began = time.perf_counter()
-        outcomes = self._engine.step_together([entry.run for entry in entries.values()])
-        seconds = (time.perf_counter() - began) / len(entries)
-        return {
-            run: outcome if isinstance(outcome, DomainError) else (outcome, seconds)
-            for run, outcome in zip(entries, outcomes, strict=True)
-        }
+    def _compute_together(self, entries: list[_OpenRun]) -> list[NDArray[Any] | DomainError]:
+        outcomes: list[NDArray[Any] | DomainError] = self._engine.step_together(
+            [entry.run for entry in entries]
+        )
+        return outcomes
 
     def _closing(self, run: int) -> None:
         for key, group in list(self._together.items()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,7 +57,14 @@ class Images:
     began: list[str] = field(default_factory=list)
     looked: int = 0
 
-    async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
+    async def has_begun(self, count: int) -> bool:
+        return len(self.began) >= count
+
+    async def run(
+        self,
+        request: Request,
+        deadline: Deadline,  # noqa: ARG002 - the shape of the pipeline
+    ) -> AsyncGenerator[Event, None]:
         assert isinstance(request.source, Bytes)
         data = request.source.data
         plan = _plan(request.options, data)
@@ -104,9 +111,8 @@ class Elsewhere:
     images: dict[str, bytes] = field(default_factory=dict)
     asked: int = 0
 
-    async def open(
-        self, source: Url | InputId | OutputId, caller: Caller, *, max_bytes: int, deadline: float
-    ) -> bytes:
+    async def open(self, source: Url | InputId | OutputId, caller: Caller, **_limits: float) -> bytes:
+        assert caller.name
         self.asked += 1
         name = source.url if isinstance(source, Url) else source.id
         if name not in self.images:
@@ -132,11 +138,24 @@ class Bench:
         record = await self.files.output(job.caller, job.output_id)
         return b"".join([piece async for piece in self.files.read_output(record)])
 
+    async def settled(self) -> None:
+        """Wait until nothing is left to be done for jobs that have ended."""
+        await until(self.nothing_lives)
+
+    async def nothing_lives(self) -> bool:
+        return not await self.book.all_live()
+
     def left_over(self) -> list[str]:
         """Files that are kept for jobs, but for outputs."""
         blobs = self.folder / "blobs"
         names = [str(path.relative_to(blobs)) for path in blobs.rglob("*") if path.is_file()]
         return sorted(name for name in names if not name.startswith("outputs/"))
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 - a store tells nobody
+            await asyncio.sleep(0.005)
 
 
 def wanted(
@@ -161,6 +180,7 @@ async def open_bench(
     clock: Clock | None = None,
     callers: tuple[Caller, ...] = (ANNA, BEN),
     start: bool = True,
+    max_stored_bytes: int = 1 << 30,
     **settings: float,
 ) -> AsyncIterator[Bench]:
     images, elsewhere = images or Images(), elsewhere or Elsewhere()
@@ -170,7 +190,9 @@ async def open_bench(
     async with AsyncExitStack() as stack:
         store = await SqliteStore.open(folder / "state.db")
         stack.push_async_callback(store.aclose)
-        blobs = await BlobStore.open(StorageSettings(min_free_bytes=0), folder)
+        blobs = await BlobStore.open(
+            StorageSettings(min_free_bytes=0, max_stored_bytes=max_stored_bytes), folder
+        )
         files = StoredFiles(
             store,
             blobs,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_bench import ANNA, BEN, Images, open_bench, wanted
+from jobs_bench import ANNA, BEN, Images, open_bench, until, wanted
 
 from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
-from upscaled_server.errors import AlreadyExists, NotAnImage, Overloaded, PermissionDenied, QuotaExceeded
+from upscaled_server.errors import (
+    AlreadyExists,
+    NotAnImage,
+    Overloaded,
+    PermissionDenied,
+    QuotaExceeded,
+    StorageFull,
+    WorkerLost,
+)
 from upscaled_server.jobs.job import State
 from upscaled_server.pipeline.request import Request
 
@@ -27,8 +34,8 @@ async def test_a_job_is_run_and_its_output_is_there(tmp_path: Path) -> None:
         assert await bench.output_of(done) == b"pixels"
         assert done.done is not None
         assert done.done.settings.priority is Priority.BATCH
+        await bench.settled()
         assert bench.left_over() == []
-        assert await bench.book.all_live() == []
 
 
 async def test_the_same_request_is_the_same_job(tmp_path: Path) -> None:
@@ -58,7 +65,7 @@ async def test_request_ids_are_each_callers_own(tmp_path: Path) -> None:
 
 async def test_what_is_wrong_with_an_image_is_said_at_once_and_leaves_nothing(tmp_path: Path) -> None:
     class Refusing(Images):
-        def run(self, request, deadline):  # type: ignore[no-untyped-def]
+        def run(self, *_):  # type: ignore[no-untyped-def]
             raise NotAnImage("this is no image")
 
     async with open_bench(tmp_path, images=Refusing()) as bench:
@@ -120,13 +127,11 @@ async def test_a_caller_that_leaves_in_the_middle_leaves_a_whole_job_or_none(tmp
             job = await bench.jobs.create(wanted(request_id=f"r{turns}"))
             assert (await bench.jobs.ended(ANNA, job.id, 20)).job.state is State.SUCCEEDED
         assert len(bench.images.began) == len(set(bench.images.began)) == 12
+        await bench.settled()
         assert bench.left_over() == []
-        assert await bench.book.all_live() == []
 
 
 async def test_an_image_from_elsewhere_is_fetched_once_for_all_attempts(tmp_path: Path) -> None:
-    from upscaled_server.errors import WorkerLost
-
     def lose_once(_request: Request, attempt: int) -> None:
         if attempt == 1:
             raise WorkerLost("the worker ended")
@@ -138,13 +143,45 @@ async def test_an_image_from_elsewhere_is_fetched_once_for_all_attempts(tmp_path
         assert (done.state, done.attempts) == (State.SUCCEEDED, 2)
         assert await bench.output_of(done) == b"from elsewhere"
         assert bench.elsewhere.asked == 1
+        await bench.settled()
         assert bench.left_over() == []
 
 
 async def test_the_payload_does_not_depend_on_the_order_of_labels(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
-        one = replace(
-            wanted(request_id="one"), options=replace(wanted().options, labels={"a": "1", "b": "2"})
-        )
-        other = replace(one, options=replace(one.options, labels={"b": "2", "a": "1"}))
+        one = wanted(request_id="one", labels={"a": "1", "b": "2"})
+        other = wanted(request_id="one", labels={"b": "2", "a": "1"})
         assert (await bench.jobs.create(one)).id == (await bench.jobs.create(other)).id
+
+
+async def test_without_room_a_job_is_refused_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, max_stored_bytes=100) as bench:
+        with pytest.raises(StorageFull):
+            await bench.jobs.create(wanted(b"x" * 200, request_id="one"))
+        assert bench.left_over() == []
+        for prefix in ("jobs", "live", "requests"):
+            assert await bench.book.store.range(prefix) == []
+        small = await bench.jobs.create(wanted(b"x" * 20, request_id="one"))
+        assert (await bench.jobs.ended(ANNA, small.id, 20)).job.state is State.SUCCEEDED
+
+
+async def test_a_job_whose_output_finds_no_room_waits_for_some(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, max_stored_bytes=100) as bench:
+        first = await bench.jobs.create(wanted(b"x" * 45))
+        await bench.jobs.ended(ANNA, first.id, 20)
+        await bench.settled()
+        second = await bench.jobs.create(wanted(b"y" * 45))
+        await until(lambda: bench.images.has_begun(2))
+        await bench.jobs.delete(ANNA, first.id)
+        done = (await bench.jobs.ended(ANNA, second.id, 30)).job
+        assert done.state is State.SUCCEEDED
+        assert await bench.output_of(done) == b"y" * 45
+
+
+async def test_images_of_jobs_count_among_what_a_caller_stores(tmp_path: Path) -> None:
+    little = Caller("little", max_stored_bytes=100)
+    async with open_bench(tmp_path, images=Images(_held), callers=(little,)) as bench:
+        await bench.jobs.create(wanted(b"x" * 60, little))
+        with pytest.raises(QuotaExceeded, match="stores"):
+            await bench.jobs.create(wanted(b"y" * 60, little))
+        await bench.jobs.create(wanted(b"z" * 30, little))

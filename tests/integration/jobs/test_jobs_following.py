@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_bench import ANNA, BEN, Bench, Clock, Images, open_bench, wanted
+from jobs_bench import ANNA, BEN, Bench, Clock, Images, open_bench, until, wanted
 
 from upscaled_server.errors import FailedPrecondition, InvalidField, NotFound, Unavailable
 from upscaled_server.jobs.following import JobEvent
-from upscaled_server.jobs.job import Callback, Job, State
+from upscaled_server.jobs.job import Callback, CallbackState, Job, State
 from upscaled_server.jobs.listing import Filters
 from upscaled_server.pipeline.events import Progress
 from upscaled_server.pipeline.request import Request, TileOptions
@@ -101,16 +101,13 @@ async def test_queued_and_running_jobs_are_cancelled_and_leave_nothing(tmp_path:
     async with open_bench(tmp_path, images=Images(_held), max_running_jobs=1) as bench:
         running = await bench.jobs.create(wanted())
         queued = await bench.jobs.create(wanted())
-        async with asyncio.timeout(20):
-            while not bench.images.began:
-                await asyncio.sleep(0.005)
+        await until(lambda: bench.images.has_begun(1))
         assert (await bench.jobs.cancel(ANNA, queued.id)).job.state is State.CANCELLED
         await bench.jobs.cancel(ANNA, running.id)
         assert (await bench.jobs.ended(ANNA, running.id, 20)).job.state is State.CANCELLED
         assert (await bench.jobs.cancel(ANNA, running.id)).job.state is State.CANCELLED
-        async with asyncio.timeout(20):
-            while await bench.book.all_live() or bench.left_over():
-                await asyncio.sleep(0.005)
+        await bench.settled()
+        assert bench.left_over() == []
         assert bench.images.began == [running.id]
         assert [path async for path in bench.blobs.list("outputs")] == []
 
@@ -129,14 +126,13 @@ async def test_deleting_takes_everything_but_only_after_the_end(tmp_path: Path) 
             await bench.jobs.delete(ANNA, job.id)
         await bench.jobs.cancel(ANNA, job.id)
         await bench.jobs.ended(ANNA, job.id, 20)
-        async with asyncio.timeout(20):
-            while await bench.book.all_live():
-                await asyncio.sleep(0.005)
+        await bench.settled()
         await bench.jobs.delete(ANNA, job.id)
         with pytest.raises(NotFound):
             await bench.jobs.get(ANNA, job.id)
-        for prefix in ("jobs", "live", "requests", "expiry", "outputs", "stored"):
+        for prefix in ("jobs", "live", "requests", "outputs", "stored"):
             assert await bench.book.store.range(prefix) == []
+        assert not [entry for entry in await bench.book.store.range("expiry") if "-job-" in entry.key]
 
 
 async def test_another_callers_job_does_not_exist(tmp_path: Path) -> None:
@@ -177,9 +173,7 @@ async def test_what_has_expired_is_deleted_and_counted(tmp_path: Path) -> None:
         long = await bench.jobs.create(wanted())
         for job in (short, long):
             await bench.jobs.ended(ANNA, job.id, 20)
-        async with asyncio.timeout(20):
-            while await bench.book.all_live():
-                await asyncio.sleep(0.005)
+        await bench.settled()
         janitor = bench.jobs.janitor
         assert dict(await janitor.round()) == {}
         clock.ahead = 120.0
@@ -199,16 +193,14 @@ async def test_a_job_whose_receiver_is_still_to_be_told_is_kept(tmp_path: Path) 
         new = replace(wanted(), retention=60.0, callback_url="https://x/")
         job = await bench.jobs.create(new)
         await bench.jobs.ended(ANNA, job.id, 20)
-        async with asyncio.timeout(20):
-            while await bench.book.all_live():
-                await asyncio.sleep(0.005)
+        await bench.settled()
         assert bench.receivers.told == [job.id]
         clock.ahead = 120.0
         assert dict(await bench.jobs.janitor.round()) == {}
         await bench.book.change(
             "anna",
             job.id,
-            lambda each: replace(each, callback=Callback("https://x/", state="delivered")),  # type: ignore[arg-type]
+            lambda each: replace(each, callback=Callback("https://x/", CallbackState.DELIVERED)),
         )
         clock.ahead = 2 * 3600.0
         assert dict(await bench.jobs.janitor.round()) == {"job": 1}

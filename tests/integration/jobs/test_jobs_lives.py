@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_bench import ANNA, Images, open_bench, wanted
+from jobs_bench import ANNA, Images, open_bench, until, wanted
 
 from upscaled_server.access.caller import ANONYMOUS
 from upscaled_server.errors import Overloaded, ProcessingFailed, Unavailable, WorkerLost
 from upscaled_server.jobs import ids
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.places import input_path
-from upscaled_server.jobs.records import Live
 from upscaled_server.pipeline.request import Request
 from upscaled_server.state import requests
 
@@ -23,16 +22,10 @@ async def _held(_request: Request, _attempt: int) -> None:
     await asyncio.sleep(3600)
 
 
-async def _until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_stopping_puts_running_jobs_back_and_the_next_start_runs_them(tmp_path: Path) -> None:
     async with open_bench(tmp_path, images=Images(_held), max_running_jobs=2) as bench:
         made = [await bench.jobs.create(wanted(b"%d" % number)) for number in range(4)]
-        await _until(lambda: len(bench.images.began) == 2)
+        await until(lambda: bench.images.has_begun(2))
         await bench.jobs.stop()
         stored = [await bench.book.get("anna", job.id) for job in made]
         assert {job.state for job in stored} == {State.QUEUED}
@@ -43,6 +36,7 @@ async def test_stopping_puts_running_jobs_back_and_the_next_start_runs_them(tmp_
             assert done.state is State.SUCCEEDED
             assert await bench.output_of(done) == b"%d" % number
             assert done.restarts == 0
+        await bench.settled()
         assert bench.left_over() == []
 
 
@@ -144,7 +138,7 @@ async def test_an_end_cut_short_is_brought_to_its_end(tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         await bench.jobs.ended(ANNA, job.id, 20)
-        await _until(lambda: bench.left_over() == [])
+        await bench.settled()
         await bench.book.mark_live("anna", job.id, "")
         await bench.blobs.put(input_path(job.id), b"left")
     async with open_bench(tmp_path) as bench:
@@ -171,8 +165,6 @@ async def test_a_cancellation_outlives_the_server(tmp_path: Path) -> None:
         job = await bench.jobs.create(wanted())
 
         def asked_to_stop(each: Job) -> Job:
-            from dataclasses import replace
-
             return replace(each.begun(5.0), cancelling=True)
 
         await bench.book.change("anna", job.id, asked_to_stop)
@@ -195,6 +187,5 @@ async def test_only_what_has_not_ended_is_read_at_a_start(tmp_path: Path) -> Non
         for _ in range(5):
             job = await bench.jobs.create(wanted(caller=ANONYMOUS))
             await bench.jobs.ended(ANONYMOUS, job.id, 20)
-        await _until(lambda: bench.left_over() == [])
-        live: list[Live] = await bench.book.all_live()
-        assert live == []
+        await bench.settled()
+        assert await bench.book.store.range("live") == []

@@ -85,6 +85,25 @@ def make_plan(
     )
 
 
+def make_bands(width: int, height: int, rows: int) -> RunPlan:
+    """In bands of so many rows, two at a time."""
+    return RunPlan(
+        way="bands",
+        width=width,
+        height=height,
+        scale=4,
+        tile_width=width,
+        tile_height=rows,
+        halo=17,
+        multiple=1,
+        parallel=2,
+        threads=1,
+        bytes_per_input_pixel=6000,
+        steps_per_band=2,
+        carried_bytes_per_column=8000,
+    )
+
+
 def make_image(plan: RunPlan, dtype: type[np.generic] = np.uint8) -> NDArray[Any]:
     rng = np.random.default_rng(plan.width)
     return rng.integers(0, np.iinfo(dtype).max, (plan.height, plan.width, 3), dtype=dtype)

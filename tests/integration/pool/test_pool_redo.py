@@ -14,6 +14,7 @@ from pool_tools import (
     Handle,
     StartPool,
     kill_worker,
+    make_bands,
     make_image,
     make_plan,
     run_image,
@@ -30,31 +31,13 @@ from upscaled_server.tiling.plan import RunPlan
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-def _bands(width: int, height: int, rows: int) -> RunPlan:
-    return RunPlan(
-        way="bands",
-        width=width,
-        height=height,
-        scale=4,
-        tile_width=width,
-        tile_height=rows,
-        halo=17,
-        multiple=1,
-        parallel=2,
-        threads=1,
-        bytes_per_input_pixel=6000,
-        steps_per_band=2,
-        carried_bytes_per_column=8000,
-    )
-
-
 @pytest.mark.parametrize(
     "plan",
     [
         make_plan(40, 50),
         make_plan(40, 300, tile_height=20),
         make_plan(60, 200, tile_height=20, tile_width=25),
-        _bands(40, 420, 8),
+        make_bands(40, 420, 8),
     ],
     ids=["whole", "strips", "tiles", "bands"],
 )
@@ -83,7 +66,7 @@ async def test_a_run_that_lost_its_worker_again_and_again_gives_the_same_bytes(
 
 
 async def test_what_is_kept_for_it_is_bounded() -> None:
-    plan = _bands(64, 20_000, 16)
+    plan = make_bands(64, 20_000, 16)
     kept = replay.Kept(plan)
     delivered = 0
     for row in range(0, plan.height, 50):

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
-from pool_tools import MODEL, Handle, StartPool, make_image, make_plan, run_image, until
+from pool_tools import (
+    MODEL,
+    Handle,
+    StartPool,
+    make_bands,
+    make_image,
+    make_plan,
+    run_image,
+    run_in_process,
+    until,
+)
 
+from upscaled_server.engine.engine import Engine
 from upscaled_server.errors import LimitExceeded, Overloaded
+from upscaled_server.pool import claim
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-async def test_two_runs_get_their_steps_in_turn(start_pool: StartPool, handle: Handle) -> None:
+async def _steps_of_two(start_pool: StartPool, handle: Handle) -> tuple[list[int], int, int]:
+    """Of which images the steps are, in order; and the one that begins, and the other."""
     one, two = make_plan(40, 100, tile_height=20), make_plan(44, 100, tile_height=20)
     handle.tell("hold")
     async with start_pool(steps_ahead=1) as pool:
@@ -21,10 +35,39 @@ async def test_two_runs_get_their_steps_in_turn(start_pool: StartPool, handle: H
         await until(lambda: pool.stats.waiting_steps == 1)
         handle.untell("hold")
         await asyncio.gather(*running)
-
     steps = handle.steps
-    first, second = steps[0], one.width + two.width - steps[0]
+    return steps, steps[0], one.width + two.width - steps[0]
+
+
+async def test_two_runs_get_their_steps_in_turn(
+    start_pool: StartPool, handle: Handle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim, "AT_A_STRETCH_SECONDS", 0.0)
+    steps, first, second = await _steps_of_two(start_pool, handle)
     assert steps == [first, second] * 5
+
+
+async def test_of_two_small_images_of_a_caller_the_first_is_finished_first(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    steps, first, second = await _steps_of_two(start_pool, handle)
+    assert steps == [first] * 5 + [second] * 5
+
+
+async def test_steps_in_bands_are_computed_beside_each_other_and_come_out_the_same(
+    start_pool: StartPool, handle: Handle, engine: Engine
+) -> None:
+    plans = [make_bands(40 + 8 * number, 260, 8) for number in range(4)]
+    handle.tell("hold")
+    async with start_pool() as pool:
+        running = [asyncio.create_task(run_image(pool, plan)) for plan in plans]
+        await until(lambda: len(handle.steps) == 2)  # neither has ended
+        await asyncio.sleep(0.05)
+        assert len(handle.steps) == 2
+        handle.untell("hold")
+        images = await asyncio.gather(*running)
+    for plan, rows in zip(plans, images, strict=True):
+        np.testing.assert_array_equal(rows, run_in_process(engine, plan, make_image(plan)))
 
 
 async def test_nobody_waits_for_the_long_step_of_another(start_pool: StartPool, handle: Handle) -> None:

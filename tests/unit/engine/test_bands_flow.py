@@ -3,13 +3,15 @@ another."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
-from upscaled_server.engine.bands.flow import Flow
-from upscaled_server.engine.bands.graph import IMAGE, stream_graph
+from upscaled_server.engine.bands.flow import Flow, Work
+from upscaled_server.engine.bands.graph import IMAGE, StreamGraph, stream_graph
 from upscaled_server.errors import ProcessingFailed
 
 NETWORKS: list[Architecture] = [
@@ -22,6 +24,19 @@ NETWORKS: list[Architecture] = [
 ]
 
 networks = st.sampled_from(NETWORKS)
+
+
+def _bands(
+    architecture: Architecture, height: int, rows: int
+) -> Iterator[tuple[StreamGraph, int, int, tuple[Work, ...]]]:
+    """An image of `height` rows band by band: the graph, the first row of the image that is still read, where
+    the band ends, and its work."""
+    graph = stream_graph(architecture)
+    flow, end = Flow(graph, height), 0
+    while not flow.complete:
+        assert end < height + graph.lag_rows, "it should have caught up"
+        first, end = flow.first_image_row(), end + rows
+        yield graph, first, end, flow.advance(end)
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)
@@ -47,19 +62,17 @@ def test_a_row_is_finished_once_its_receptive_field_is_there(architecture: Archi
 def test_every_row_of_every_blob_is_yielded_once_and_in_order(
     architecture: Architecture, height: int, band: int
 ) -> None:
-    graph = stream_graph(architecture)
+    rates = stream_graph(architecture).rates
     height, band = height * architecture.multiple, band * architecture.multiple
-    flow, ends, end = Flow(graph, height), dict.fromkeys(graph.rates, 0), 0
-    while not flow.complete:
-        assert end < height + graph.lag_rows, "it should have caught up"
-        end += band
-        for work in flow.advance(end):
+    ends = dict.fromkeys(rates, 0)
+    for _, _, _, works in _bands(architecture, height, band):
+        for work in works:
             for blob, (start, stop) in work.yields.items():
                 assert start == ends[blob]
                 assert stop > start if work.runs else stop == start
                 ends[blob] = stop
     ends.pop(IMAGE)
-    assert ends == {name: height * graph.rates[name][0] // graph.rates[name][1] for name in ends}
+    assert ends == {name: height * rates[name][0] // rates[name][1] for name in ends}
 
 
 @settings(max_examples=60)
@@ -67,12 +80,10 @@ def test_every_row_of_every_blob_is_yielded_once_and_in_order(
 def test_an_operation_reads_only_rows_that_are_there(
     architecture: Architecture, height: int, band: int
 ) -> None:
-    graph = stream_graph(architecture)
     height, band = height * architecture.multiple, band * architecture.multiple
-    flow, kept, end = Flow(graph, height), {}, 0
-    while not flow.complete:
-        first_row, end = flow.first_image_row(), end + band
-        for work in flow.advance(end):
+    kept: dict[tuple[int, str], int] = {}
+    for graph, first_row, end, works in _bands(architecture, height, band):
+        for work in works:
             for blob, join in work.joins.items():
                 # What was carried is what is held now; at the beginning that is the zero row or nothing.
                 assert join.held == kept.get((work.segment, blob), join.held)
@@ -91,12 +102,9 @@ def test_an_operation_reads_only_rows_that_are_there(
 def test_no_band_is_much_larger_than_the_others_not_even_the_last(
     architecture: Architecture, height: int, band: int
 ) -> None:
-    graph = stream_graph(architecture)
     height, band = height * architecture.multiple, band * architecture.multiple
-    flow, end = Flow(graph, height), 0
-    while not flow.complete:
-        end += band
-        for work in flow.advance(end):
+    for graph, _, _, works in _bands(architecture, height, band):
+        for work in works:
             for blob, (start, stop) in work.yields.items():
                 up, down = graph.rates[blob]
                 # A dense block may have to gather five rows before it yields its first.

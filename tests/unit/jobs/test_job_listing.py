@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from jobs_tools import ended_job, queued_job
 
@@ -11,6 +13,7 @@ from upscaled_server.jobs.book import Book
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.listing import Filters, Listing
 from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.ulid import first_ulid
 
 
 async def _stored(store: SqliteStore, count: int, **changes: object) -> list[str]:
@@ -59,13 +62,10 @@ async def test_filters_choose_by_state_and_label(store: SqliteStore) -> None:
     assert await found(Filters(labels=(("album", "8"),))) == []
 
 
-async def test_times_are_those_of_the_ids(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs = []
-    for second in range(5):
-        monkeypatch.setattr("time.time_ns", lambda at=second: (2_000_000_000 + at) * 1_000_000_000)
-        jobs.append(await Book(store).create(queued_job()))
-    monkeypatch.undo()
-    middle = Filters(after=2_000_000_001.0, before=2_000_000_004.0)
+async def test_times_are_those_of_the_ids(store: SqliteStore) -> None:
+    made = [replace(queued_job(), id=first_ulid((1_000_000 + second) * 1000)) for second in range(5)]
+    jobs = [await Book(store).create(job) for job in made]
+    middle = Filters(after=1_000_001.0, before=1_000_004.0)
     found = await _all_pages(Listing(store), middle, 2)
     assert [job.id for page in found for job in page] == [jobs[3].id, jobs[2].id, jobs[1].id]
 
@@ -81,7 +81,7 @@ async def test_a_page_examines_a_bounded_number_of_entries(
 
 
 async def test_a_page_of_large_jobs_is_cut(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_MAX_PAGE_BYTES", 3000)
+    monkeypatch.setattr(listing, "_MAX_PAGE_BYTES", 1000)
     made = await _stored(store, 12)
     found = await _all_pages(Listing(store), Filters(), 1000)
     assert [job.id for page in found for job in page] == made

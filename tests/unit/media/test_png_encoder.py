@@ -129,6 +129,17 @@ def test_each_row_filter_can_be_undone_as_the_specification_says(
         assert unfilter(filtered, stride) == raw.tolist()
 
 
+@given(st.integers(1, 30), st.integers(2, 9), st.integers(0, 2**32 - 1))
+def test_rows_filtered_together_have_one_filter_which_can_be_undone(
+    rows: int, together: int, seed: int
+) -> None:
+    raw = np.random.default_rng(seed).integers(0, 256, (rows, 15), np.uint8)
+    filtered = filters.filter_rows(raw, None, 3, (1, 2, 3), together=together)
+    for top in range(0, rows, together):
+        assert len(set(filtered[top : top + together, 0])) == 1
+    assert unfilter(filtered, 3) == raw.tolist()
+
+
 def unfilter(filtered: np.ndarray[Any, Any], stride: int) -> list[list[int]]:
     """Straight from ISO/IEC 15948, 9.2, byte by byte."""
     above = [0] * (filtered.shape[1] - 1)

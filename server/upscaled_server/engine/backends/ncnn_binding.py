@@ -25,7 +25,7 @@ from upscaled_server.engine.backends.base import LUMA, full_scale
 from upscaled_server.errors import OutOfMemory, ProcessingFailed, WeightsRejected
 
 # Values that are rounded at a time, so that the scratch stays in the cache.
-_ROUND_VALUES = 1 << 18
+_ROUND_VALUES = 1 << 15
 
 _ALLOCATION_FAILED = -100
 

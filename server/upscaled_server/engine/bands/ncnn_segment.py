@@ -4,6 +4,7 @@ joined, added and enlarged here, in the layout that ncnn uses.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class Segment:
         elif op.kind == "unshuffle":
             value = _unshuffled(self._image(op, 0), int(op.factor))
         elif op.kind == "shuffle":
-            value = _shuffled(self._planes(op.edges[0].blob), int(op.factor))
+            value = self._shuffled(self._planes(op.edges[0].blob), int(op.factor))
         else:
             value = self._planes(op.edges[0].blob)
             _add_enlarged(value, self._image(op, 1), int(op.factor))
@@ -164,12 +165,23 @@ class Segment:
         if not isinstance(value, list):
             return value
         columns, (start, end) = self._network.columns(blob, self._band.width), self._work.yields[blob]
-        planes = np.empty((self._graph.channels[blob], end - start, columns.width), np.float32)
+        planes = self._room(self._graph.channels[blob], end - start, columns.width)
         for patch in value:
             left, width, top = patch.panel * columns.panel, columns.within(patch.panel), patch.row - start
             rows = planes[:, top : top + patch.values.shape[1]]
             rows[:, :, left : left + width] = patch.values[:, :, :width]
         return planes
+
+    def _shuffled(self, planes: Floats, factor: int) -> Floats:
+        _, height, width = planes.shape
+        blocks = planes.reshape(-1, factor, factor, height, width).transpose(0, 3, 1, 4, 2)
+        shuffled = self._room(*blocks.shape)
+        shuffled[...] = blocks
+        return shuffled.reshape(-1, height * factor, width * factor)
+
+    def _room(self, *shape: int) -> Floats:
+        """In any state, and of memory that was used before: fresh pages cost as much as filling them."""
+        return self._network.memory(math.prod(shape)).reshape(shape)
 
     def _image(self, op: Op, number: int) -> Floats:
         """What an operation reads of the image: three planes of values in 0..1, with zero rows added."""
@@ -194,12 +206,6 @@ def _unshuffled(planes: Floats, factor: int) -> Floats:
     channels, height, width = planes.shape
     blocks = planes.reshape(channels, height // factor, factor, width // factor, factor)
     return blocks.transpose(0, 2, 4, 1, 3).reshape(-1, height // factor, width // factor)
-
-
-def _shuffled(planes: Floats, factor: int) -> Floats:
-    _, height, width = planes.shape
-    blocks = planes.reshape(-1, factor, factor, height, width)
-    return blocks.transpose(0, 3, 1, 4, 2).reshape(-1, height * factor, width * factor)
 
 
 def _add_enlarged(planes: Floats, image: Floats, factor: int) -> None:

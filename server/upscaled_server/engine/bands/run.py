@@ -49,6 +49,7 @@ class BandsRun:
         self._flow = Flow(network.graph, self._height)
         self._carried: Carried = {}
         self._finished: list[NDArray[Any]] = []
+        self._block: NDArray[Any] | None = None
         self._fed = 0
         self._begun = 0
         self._steps = 0
@@ -112,6 +113,7 @@ class BandsRun:
         else:
             self._window.drop_before(self._first_row_needed())
         finished, self._finished = self._finished, []
+        self._block = None
         if len(finished) == 1:
             return finished[0]
         if not finished:
@@ -123,6 +125,7 @@ class BandsRun:
             return
         self._closed = True
         self._finished.clear()
+        self._block = None
         self._carried.clear()
         self._wavefront.flights.clear()
         self._window.clear()
@@ -157,10 +160,21 @@ class BandsRun:
         start, end = band.works[-1].yields[self._network.graph.output]
         end = min(end, self.plan.height * scale)
         if end > start:
-            rows = np.empty((end - start, self.plan.width * scale, self._planes), self._dtype)
-            self._network.store(band, rows)
-            self._finished.append(rows)
+            self._network.store(band, self._room(end - start))
         band.blobs.clear()
+
+    def _room(self, count: int) -> NDArray[Any]:
+        """For finished rows behind those that this step has finished before, nearly always in one block with
+        them, so that they need not be joined."""
+        block, used = self._block, len(self._finished[-1]) if self._finished else 0
+        if block is None or used + count > len(block):
+            usual = (self.plan.parallel + 1) * self._band_rows * self.plan.scale
+            shape = (max(count, usual), self.plan.width * self.plan.scale, self._planes)
+            block, used = np.empty(shape, self._dtype), 0
+            self._block = block
+            self._finished.append(block[:0])
+        self._finished[-1] = block[: used + count]
+        return block[used : used + count]
 
     def _first_row_needed(self) -> int:
         first = self._flow.first_image_row()

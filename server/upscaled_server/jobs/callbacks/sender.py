@@ -128,7 +128,7 @@ class CallbackSender:
         except DomainError as error:
             _LOG.warning("the callback of job %s is put off: %s", due.job_id, error.message)
             again = True
-        except Exception:
+        except Exception:  # other callbacks must go out all the same
             _LOG.exception("the callback of job %s is put off", due.job_id)
             again = True
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,52 +11,87 @@ Bytes = NDArray[np.uint8]
 
 NONE, SUB, UP, AVERAGE, PAETH = range(5)
 
+_AT_ONCE_BYTES = 96 << 10
+"""Of rows filtered at a time, so that what is in between stays in the cache."""
 
-def filter_rows(rows: Bytes, above: Bytes | None, stride: int, kinds: tuple[int, ...]) -> Bytes:
-    """Filters each row with the one of `kinds` that leaves the smallest sum of absolute differences.
+
+def filter_rows(
+    rows: Bytes, above: Bytes | None, stride: int, kinds: tuple[int, ...], *, together: int = 1
+) -> Bytes:
+    """Filters each row with the one of `kinds` that leaves the smallest sum of absolute differences, the
+    heuristic that the PNG specification recommends (section 12.8); `together` rows get one filter, that of
+    the one in their middle.
 
     `rows` is (n, row bytes); `above` the row before the first, None for the image's first row; `stride` the
-    bytes of a pixel. Returns (n, 1 + row bytes), the filter's number before each row. The choice is the
-    heuristic that the PNG specification recommends (section 12.8).
+    bytes of a pixel. Returns (n, 1 + row bytes), the filter's number before each row.
     """
     count, width = rows.shape
-    upper = np.empty_like(rows)
-    upper[0] = 0 if above is None else above
-    upper[1:] = rows[:-1]
-    left = np.zeros_like(rows)
-    left[:, stride:] = rows[:, :-stride]
     out = np.empty((count, 1 + width), np.uint8)
-    if len(kinds) == 1:
-        out[:, 0] = kinds[0]
-        out[:, 1:] = _filtered(kinds[0], rows, left, upper, stride)
-        return out
-    best = np.full(count, np.iinfo(np.int64).max)
-    for kind in kinds:
-        candidate = _filtered(kind, rows, left, upper, stride)
-        cost = _cost(candidate)
-        better = cost < best
-        best = np.where(better, cost, best)
-        out[better, 0] = kind
-        out[better, 1:] = candidate[better]
+    if above is None:
+        above = np.zeros(width, np.uint8)
+    chosen = _chosen(rows, above, stride, kinds, together)
+    out[:, 0] = chosen
+    filtered = out[:, 1:]
+    step = max(1, _AT_ONCE_BYTES // width)
+    for kind, start, end in _stretches(chosen):
+        if start == 0:
+            _filter(kind, rows[:1], above[np.newaxis], stride, filtered[:1])
+        for top in range(max(1, start), end, step):
+            bottom = min(top + step, end)
+            _filter(kind, rows[top:bottom], rows[top - 1 : bottom - 1], stride, filtered[top:bottom])
     return out
 
 
-def _filtered(kind: int, rows: Bytes, left: Bytes, upper: Bytes, stride: int) -> Bytes:
-    if kind == SUB:
-        return rows - left
-    if kind == UP:
-        return rows - upper
-    if kind == AVERAGE:
+def _chosen(rows: Bytes, above: Bytes, stride: int, kinds: tuple[int, ...], together: int) -> Bytes:
+    """The filter of each row."""
+    count = len(rows)
+    if len(kinds) == 1:
+        return np.full(count, kinds[0], np.uint8)
+    # The last group may be too short to have a middle: then its last row speaks for it.
+    asked = np.minimum(np.arange(0, count, together) + together // 2, count - 1)
+    middle, upper = rows[asked], rows[asked - 1]
+    upper[asked == 0] = above
+    candidate = np.empty_like(middle)
+    costs = []
+    for kind in kinds:
+        _filter(kind, middle, upper, stride, candidate)
+        # The distance to zero, modulo 256.
+        costs.append(np.minimum(candidate, -candidate).sum(axis=1, dtype=np.int64))
+    best = np.array(kinds, np.uint8)[np.argmin(costs, axis=0)]
+    return np.repeat(best, together)[:count]
+
+
+def _stretches(chosen: Bytes) -> list[tuple[int, int, int]]:
+    """Rows in a row that have one filter: (filter, first, end)."""
+    edges = [0, *(np.flatnonzero(chosen[1:] != chosen[:-1]) + 1).tolist(), len(chosen)]
+    return [(int(chosen[start]), start, end) for start, end in pairwise(edges)]
+
+
+def _filter(kind: int, rows: Bytes, upper: Bytes, stride: int, out: Bytes) -> None:
+    """`rows`, with those above each in `upper`, filtered into `out`; all are (n, row bytes)."""
+    if kind == NONE:
+        out[...] = rows
+    elif kind == UP:
+        np.subtract(rows, upper, out=out)
+    elif kind == SUB:
+        out[:, :stride] = rows[:, :stride]
+        np.subtract(rows[:, stride:], rows[:, :-stride], out=out[:, stride:])
+    elif kind == AVERAGE:
+        np.subtract(rows[:, :stride], upper[:, :stride] >> 1, out=out[:, :stride])
+        left, over = rows[:, :-stride], upper[:, stride:]
         # floor((a + b) / 2) without leaving 8 bits
-        return rows - ((left & upper) + ((left ^ upper) >> 1))
-    if kind == PAETH:
-        return rows - _paeth(left, upper, stride)
-    return rows
+        mean = left ^ over
+        mean >>= 1
+        mean += left & over
+        np.subtract(rows[:, stride:], mean, out=out[:, stride:])
+    else:
+        np.subtract(rows, _paeth(rows, upper, stride), out=out)
 
 
-def _paeth(left: Bytes, upper: Bytes, stride: int) -> Bytes:
+def _paeth(rows: Bytes, upper: Bytes, stride: int) -> Bytes:
     """Of left, upper and upper left, the nearest to left + upper - upper left; ties in that order."""
-    corner = np.zeros_like(upper)
+    left, corner = np.zeros_like(rows), np.zeros_like(upper)
+    left[:, stride:] = rows[:, :-stride]
     corner[:, stride:] = upper[:, :-stride]
     wide_corner = corner.astype(np.int16)
     to_left = upper - wide_corner
@@ -64,9 +101,3 @@ def _paeth(left: Bytes, upper: Bytes, stride: int) -> Bytes:
     np.abs(to_upper, out=to_upper)
     predicted = np.where(to_upper <= to_corner, upper, corner)
     return np.where((to_left <= to_upper) & (to_left <= to_corner), left, predicted)
-
-
-def _cost(filtered: Bytes) -> NDArray[np.int64]:
-    """Sum over each row of the distance to zero, modulo 256."""
-    cost: NDArray[np.int64] = np.minimum(filtered, -filtered).sum(axis=1, dtype=np.int64)
-    return cost

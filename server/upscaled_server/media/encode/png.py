@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
+from collections.abc import Iterable
 from concurrent.futures import Executor, Future
 
 import numpy as np
@@ -23,8 +24,10 @@ from upscaled_server.media.encode.strips import Rows, StripCutter
 from upscaled_server.media.info import Metadata
 
 _STRIP_BYTES = 1 << 20
-_FILTER_BYTES = 96 << 10
-"""Rows filtered at a time, so that the candidates stay in the cache."""
+_FILTERED_TOGETHER = 8
+"""Rows that get one filter: of an upscaled image neighbouring rows want the same."""
+_FAST_LEVEL = 1
+"""Of igzip. The higher ones take longer, and pack filtered photographs no better."""
 _FLAT_SHARE = 0.12
 """Of its raw size: strips that pack to less are tried in other ways as well."""
 _COLOUR_TYPE = {(1, False): 0, (3, False): 2, (1, True): 4, (3, True): 6}
@@ -98,29 +101,32 @@ class PngEncoder:
         """One IDAT chunk. Runs on the executor, several strips at a time."""
         rows = _as_bytes(strip)
         before = None if above is None else _as_bytes(above)[0]
-        filtered = _filter(rows, before, self._stride, _FILTERS[self._compression])
+        together = 1 if self._compression == "small" else _FILTERED_TOGETHER
+        filtered = filters.filter_rows(
+            rows, before, self._stride, _FILTERS[self._compression], together=together
+        )
         body = _deflate(filtered, self._compression, is_last)
-        if self._compression == "default" and len(body) < _FLAT_SHARE * len(filtered):
+        if self._compression == "default" and _size(body) < _FLAT_SHARE * filtered.size:
             filtered, body = self._flatter(rows, before, filtered, body, is_last)
-        self._trailer.add(index, isal_zlib.adler32(filtered), len(filtered))
-        return chunk(b"IDAT", _ZLIB_HEADER + body if is_first else body)
+        self._trailer.add(index, isal_zlib.adler32(filtered), filtered.size)
+        return chunk(b"IDAT", _ZLIB_HEADER, *body) if is_first else chunk(b"IDAT", *body)
 
     def _flatter(
         self,
         rows: NDArray[np.uint8],
         before: NDArray[np.uint8] | None,
-        filtered: bytes,
-        body: bytes,
+        filtered: NDArray[np.uint8],
+        body: list[bytes],
         is_last: bool,
-    ) -> tuple[bytes, bytes]:
+    ) -> tuple[NDArray[np.uint8], list[bytes]]:
         """Of a strip that hardly has content, the smallest of three: drawings and screenshots repeat
         themselves, which filters hide and igzip is too hasty to see, and zlib is fast where it finds much."""
-        plain = _filter(rows, before, self._stride, (filters.NONE,))
+        plain = filters.filter_rows(rows, before, self._stride, (filters.NONE,))
         plain_body = _deflate(plain, "default", is_last)
-        if len(plain_body) < len(body):
+        if _size(plain_body) < _size(body):
             filtered, body = plain, plain_body
         thorough = _deflate(filtered, "small", is_last)
-        return filtered, min(body, thorough, key=len)
+        return filtered, min(body, thorough, key=_size)
 
 
 class _Trailer:
@@ -168,9 +174,11 @@ def combined_adler32(first: int, second: int, second_length: int) -> int:
     return (high % _ADLER_MODULUS) << 16 | low % _ADLER_MODULUS
 
 
-def chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
-    return b"".join([struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)])
+def chunk(kind: bytes, *body: bytes) -> bytes:
+    checksum = isal_zlib.crc32(kind)
+    for part in body:
+        checksum = isal_zlib.crc32(part, checksum)
+    return b"".join([struct.pack(">I", _size(body)), kind, *body, struct.pack(">I", checksum)])
 
 
 def _as_bytes(strip: Rows) -> NDArray[np.uint8]:
@@ -180,27 +188,17 @@ def _as_bytes(strip: Rows) -> NDArray[np.uint8]:
     return np.ascontiguousarray(strip).reshape(len(strip), -1).view(np.uint8)
 
 
-def _filter(
-    rows: NDArray[np.uint8], above: NDArray[np.uint8] | None, stride: int, kinds: tuple[int, ...]
-) -> bytes:
-    step = max(1, _FILTER_BYTES // rows.shape[1])
-    pieces = []
-    for top in range(0, len(rows), step):
-        before = rows[top - 1] if top else above
-        pieces.append(filters.filter_rows(rows[top : top + step], before, stride, kinds).tobytes())
-    return b"".join(pieces)
-
-
-def _deflate(data: bytes, compression: Compression, is_last: bool) -> bytes:
+def _deflate(data: NDArray[np.uint8], compression: Compression, is_last: bool) -> list[bytes]:
+    """The pieces of a deflate stream; only its last strip ends it."""
     if compression == "small":
         packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_FILTERED)
-        return packer.compress(data) + packer.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH)
-    level = 1 if compression == "fast" else 2
-    fast = isal_zlib.compressobj(level, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
-    packed: bytes = fast.compress(data) + fast.flush(
-        isal_zlib.Z_FINISH if is_last else isal_zlib.Z_SYNC_FLUSH
-    )
-    return packed
+        return [packer.compress(data.data), packer.flush(zlib.Z_FINISH if is_last else zlib.Z_SYNC_FLUSH)]
+    fast = isal_zlib.compressobj(_FAST_LEVEL, isal_zlib.DEFLATED, -isal_zlib.MAX_WBITS)
+    return [fast.compress(data), fast.flush(isal_zlib.Z_FINISH if is_last else isal_zlib.Z_SYNC_FLUSH)]
+
+
+def _size(pieces: Iterable[bytes]) -> int:
+    return sum(map(len, pieces))
 
 
 def _ancillary(metadata: Metadata) -> bytes:

@@ -1,0 +1,29 @@
+"""The memory that the server's own process frees: strips, files and messages, of the same sizes again and
+again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# Names of `malloc.h`; the environment has these settings under names of its own.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_TRIM_BYTES = 16 << 20
+_BLOCK_BYTES = 4 << 20
+
+
+def keep_freed_pages() -> None:
+    """Let glibc keep up to 16 MiB of what each of its heaps has free, blocks of up to 4 MiB included.
+
+    By itself it gives them back to the kernel within an image; that takes a fifth of the processor time that
+    the server spends on the way from the network to the caller. Does nothing where the environment has
+    settings for the heap, or with another C library.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)

@@ -1,0 +1,46 @@
+"""The server's heap keeps its pages. In a process of its own, since the setting cannot be taken back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Blocks as of one strip, held together and then freed, so that nothing lies above them in the heap.
+_PROGRAM = """
+import resource, sys
+import numpy as np
+from upscaled_server.pool.heap import keep_freed_pages
+
+if sys.argv[1] == "kept":
+    keep_freed_pages()
+
+def strip():
+    blocks = [np.ones(size << 10, np.uint8) for size in (1024, 1025, 700, 690)]
+    blocks.clear()
+
+strip()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    strip()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _faults(how: str, **environ: str) -> int:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | environ
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, how], env=environ, check=True, capture_output=True, timeout=60
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+def test_pages_that_were_freed_are_not_fetched_again() -> None:
+    pages_of_a_strip = (1024 + 1025 + 700 + 690) // 4
+    assert _faults("kept") < pages_of_a_strip
+    # The operator's own settings stay: with these, every block is given back.
+    assert _faults("kept", MALLOC_MMAP_THRESHOLD_="4096") > 40 * pages_of_a_strip

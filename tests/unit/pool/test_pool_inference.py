@@ -1,0 +1,96 @@
+"""Which steps are computed at a time, and how many device seconds each has had."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.pool.inference import Inference
+
+_LONG = 10.0
+
+
+class _Step:
+    """Computes until it is let go."""
+
+    def __init__(self, inference: Inference, *, shares: bool) -> None:
+        self.begun, self.let_go = threading.Event(), threading.Event()
+        self.future: Future[tuple[Any, float]] = inference.submit(self._compute, shares=shares)
+
+    def _compute(self) -> str:
+        self.begun.set()
+        assert self.let_go.wait(_LONG)
+        return "rows"
+
+    def end(self) -> tuple[Any, float]:
+        self.let_go.set()
+        return self.future.result(_LONG)
+
+
+@pytest.fixture
+def begin() -> Callable[[bool], _Step]:
+    inference = Inference()
+    return lambda shares: _Step(inference, shares=shares)
+
+
+def test_two_that_share_the_cores_are_computed_together_and_a_third_is_not(
+    begin: Callable[[bool], _Step],
+) -> None:
+    first, second, third = (begin(True) for _ in range(3))
+    assert first.begun.wait(_LONG)
+    assert second.begun.wait(_LONG)
+    assert not third.begun.is_set()
+    first.end()
+    assert third.begun.wait(_LONG)
+    second.end()
+    third.end()
+
+
+def test_one_that_takes_all_cores_is_alone_and_nobody_overtakes_it(begin: Callable[[bool], _Step]) -> None:
+    first, alone, last = begin(True), begin(False), begin(True)
+    assert first.begun.wait(_LONG)
+    first.end()
+    assert alone.begun.wait(_LONG)
+    assert not last.begun.is_set()
+    alone.end()
+    assert last.begun.wait(_LONG)
+    last.end()
+
+
+def test_what_has_not_begun_can_be_cancelled_and_then_never_begins(begin: Callable[[bool], _Step]) -> None:
+    first, gone, last = begin(False), begin(False), begin(False)
+    assert first.begun.wait(_LONG)
+    assert not first.future.cancel()
+    assert gone.future.cancel()
+    first.end()
+    assert last.begun.wait(_LONG)
+    last.end()
+    assert not gone.begun.is_set()
+
+
+def test_an_error_belongs_to_its_step_and_the_next_one_begins() -> None:
+    inference = Inference()
+
+    def fail() -> None:
+        raise ProcessingFailed("as told")
+
+    with pytest.raises(ProcessingFailed, match="as told"):
+        inference.submit(fail).result(_LONG)
+    assert inference.submit(lambda: 7).result(_LONG)[0] == 7
+
+
+def test_seconds_of_all_steps_together_are_those_that_passed(begin: Callable[[bool], _Step]) -> None:
+    began = time.perf_counter()
+    first, second = begin(True), begin(True)
+    assert second.begun.wait(_LONG)
+    time.sleep(0.05)
+    seconds = [first.end()[1], second.end()[1]]
+    passed = time.perf_counter() - began
+    assert min(seconds) > 0.02
+    assert sum(seconds) <= passed
