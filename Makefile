@@ -17,7 +17,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -110,6 +110,9 @@ bench-keys: $(READY) ## what wrong keys cost, and that their timing tells nothin
 
 bench-edge: $(VENV)/.edge ## what HTTP through Envoy adds to gRPC, and 200 callers over HTTP at once
 	@$(BIN)/python -m tests.benchmarks.edge
+
+bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
+	@$(BIN)/python -m tests.benchmarks.jobs_store
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load
