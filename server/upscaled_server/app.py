@@ -66,6 +66,7 @@ from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import Options
 from upscaled_server.pipeline.settle import Settled, settle
 from upscaled_server.pipeline.upscale import Upscaling
+from upscaled_server.pool.heap import keep_freed_pages
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.settings import Settings
@@ -162,6 +163,7 @@ class App:
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
+            keep_freed_pages()
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stores = await self._stack.enter_async_context(
