@@ -8,6 +8,7 @@ LISTEN ?= 127.0.0.1:50051
 EDGE ?= 127.0.0.1:8080
 # A server that runs already; `make edge` starts one of its own where none is named.
 SERVER ?=
+WORKERS ?= 3
 
 IMAGE ?= docs/sample.png
 # Photographs for the benchmarks of media, and a folder with weights that need not be fetched.
@@ -38,8 +39,9 @@ demo: $(READY) ## start a server, upscale an image through the client, stop it (
 serve: $(READY) ## run a server in the foreground (LISTEN=HOST:PORT)
 	@$(BIN)/upscaled serve --listen $(LISTEN)
 
-test: $(READY) ## every test that needs nothing but this machine
-	@$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+# Most of the tests that take long wait for a process or a clock, so a few at once are faster even on two cores.
+test: $(READY) ## every test that needs nothing but this machine (WORKERS=N of them at once)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Apart from `make test`: basicsr builds for two minutes, and not on Python 3.13.
 $(VENV)/.reference: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,9 @@ REPO = Path(__file__).resolve().parents[1]
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("upscaled", deadline=None)
 hypothesis.settings.load_profile("upscaled")
+
+# Commands are interrupted in tests; started in the background of a script, all of them would ignore that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

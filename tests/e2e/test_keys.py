@@ -173,7 +173,7 @@ def test_the_first_key_closes_an_open_server_without_a_restart(tmp_path: Path) -
 
 def test_a_revoked_key_ends_at_once_and_so_do_its_calls(keyed: KeyedServer) -> None:
     key = keyed.make_key("carl")
-    with Client(keyed.address, api_key=key, timeout=60) as client:
+    with Client(keyed.address, api_key=key, timeout=600) as client:
         stream = client.upscale_stream(picture(1200, 900), model=FAST, omit_file=True)
         for event in stream:
             if isinstance(event, Progress) and event.rows_done:

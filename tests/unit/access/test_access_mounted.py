@@ -11,7 +11,8 @@ from upscaled_server.access.keys import digest, generate
 from upscaled_server.access.mounted import read_mounted
 from upscaled_server.errors import FailedPrecondition
 
-KEY = generate()
+# The same in every process: the names of tests are made of it.
+KEY = f"upk_{'a' * 12}_{'b' * 43}"
 
 
 def _file(folder: Path, text: str) -> Path:

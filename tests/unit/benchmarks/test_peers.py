@@ -38,7 +38,7 @@ def test_accuracy_is_that_of_the_formulas() -> None:
     assert compare(truth, truth) == {"psnr": None, "largest": 0, "share": 0.0}
 
 
-@pytest.mark.parametrize("case", {*SHORT, FULL[3]}, ids=str)
+@pytest.mark.parametrize("case", sorted({*SHORT, FULL[3]}, key=str), ids=str)
 def test_pictures_have_the_size_of_their_case(case) -> None:  # type: ignore[no-untyped-def]
     assert picture(case).shape == (case.height, case.width, 3)
 
