@@ -89,16 +89,19 @@ class Quotas:
     async def settle(self, caller: str, kind: str, file_id: str, size: int, *, grown: int = 0) -> None:
         """Write down that the file has `size` bytes, of which `grow` counted `grown` since the last time."""
         usage = await self._usage(caller)
-        found = await self._store.get(_key(caller, kind, file_id))
-        # An entry that is gone was given up with its file.
-        usage.bytes -= grown
-        if found is None:
-            return
-        before = _size(found)
-        if before != size:
-            with suppress(VersionChanged):
-                await self._store.update(found.key, _value(size), found.version)
-        usage.bytes = max(0, usage.bytes + size - before)
+        # In one go after the waits: in between, what is being written stays counted.
+        change = -grown
+        try:
+            found = await self._store.get(_key(caller, kind, file_id))
+            # An entry that is gone was given up with its file.
+            if found is not None:
+                before = _size(found)
+                if before != size:
+                    with suppress(VersionChanged):
+                        await self._store.update(found.key, _value(size), found.version)
+                change += size - before
+        finally:
+            usage.bytes = max(0, usage.bytes + change)
 
     async def end(self, caller: str, kind: str, file_id: str) -> None:
         """The file is gone; that it was never counted is fine."""
