@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -70,14 +71,14 @@ class JobEvent:
         return self.progress is None and self.state in FINAL_STATES
 
 
-class JobFacts:
+class JobFacts(ABC):
     """A job as it was when the server was last heard of: when it was created or fetched, at the last event
     of `watch()` or `wait()`, at `refresh()`.
     """
 
     @property
-    def _message(self) -> jobs_pb2.Job:
-        raise NotImplementedError
+    @abstractmethod
+    def _message(self) -> jobs_pb2.Job: ...
 
     @property
     def id(self) -> str:

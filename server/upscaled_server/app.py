@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
-import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from upscaled._version import __version__
@@ -46,6 +43,7 @@ from upscaled_server.api.admin import AdminServicer
 from upscaled_server.api.blobs import BlobsServicer
 from upscaled_server.api.channel import channel_options
 from upscaled_server.api.errors_interceptor import ErrorInterceptor
+from upscaled_server.api.health import Health
 from upscaled_server.api.jobs import JobsServicer
 from upscaled_server.api.listen import ListenSettings, bind, check_exposure
 from upscaled_server.api.models import ModelsServicer
@@ -59,6 +57,7 @@ from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
 from upscaled_server.media.codec import CodecHost
+from upscaled_server.media.codec.formats import accepted_content_types
 from upscaled_server.observation import observed
 from upscaled_server.pipeline.charging import Charging
 from upscaled_server.pipeline.decoding import DecodeSettings
@@ -66,9 +65,9 @@ from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import Options
 from upscaled_server.pipeline.settle import Settled, settle
 from upscaled_server.pipeline.upscale import Upscaling
-from upscaled_server.pool.heap import keep_freed_pages
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
+from upscaled_server.process import allow_many_descriptors, keep_freed_pages
 from upscaled_server.settings import Settings
 from upscaled_server.state.folder import DataFolder, StateSettings
 from upscaled_server.state.store import Store
@@ -92,18 +91,6 @@ SETTINGS = (
     *durable.SETTINGS,
 )
 
-_INPUT_FORMATS = (
-    "image/png",
-    "image/jpeg",
-    "image/webp",
-    "image/tiff",
-    "image/bmp",
-    "image/gif",
-    "image/avif",
-    "image/x-portable-pixmap",
-)
-# Read where the extra package for it is installed.
-_EXTRA_INPUT_FORMATS = {"pillow_heif": ("image/heic", "image/heif")}
 _OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
 
 _SERVICES = {
@@ -115,11 +102,6 @@ _SERVICES = {
     "Account": account_pb2,
     "Admin": admin_pb2,
 }
-_DESCRIPTORS = 65_536
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-# The name under which health says that the process answers, whatever else is the matter.
-_LIVENESS = "liveness"
 
 
 class App:
@@ -138,22 +120,21 @@ class App:
         self._folder_models = FolderModels(self._catalogue, weights.folder, weights.cache)
         self._pool = Pool(settings[PoolSettings], weights, catalogue=self._catalogue)
         self._folder = DataFolder(settings[StateSettings].data_dir)
-        self._health = health_aio.HealthServicer()
+        self._health = Health(map(_full_name, _SERVICES))
         self._errors = ErrorInterceptor()
         self._stack = AsyncExitStack()
         self._server: grpc.aio.Server | None = None
         self._readiness: asyncio.Task[None] | None = None
-        self._serving = False
         self._durable: durable.Durable | None = None
         self.address = ""
 
     async def start(self) -> None:
-        """Come up in the order of the image's way; SERVING is said last, when the
-        models that are to be warm are.
+        """Come up in the order of the image's way; SERVING is said last, when the models that are to be warm
+        are.
 
         Raises the domain's errors for what an operator must mend.
         """
-        _allow_many_descriptors()
+        allow_many_descriptors()
         try:
             self._stack.enter_context(self._folder)
             # Before anything starts threads: the codec process is forked from.
@@ -182,15 +163,19 @@ class App:
             self._stack.push_async_callback(_cancelled, watching)
             self._stack.enter_context(
                 observed(
-                    self._settings[ProbeSettings], self._pool, stores, self._durable, lambda: self._serving
+                    self._settings[ProbeSettings],
+                    self._pool,
+                    stores,
+                    self._durable,
+                    lambda: self._health.is_ready,
                 )
             )
             await self._server.start()
         except BaseException:  # a cancellation too
             await self._stack.aclose()
             raise
-        await self._health.set(_LIVENESS, _SERVING)
-        await self._say(ready=self._pool.ready)
+        await self._health.live()
+        await self._health.ready(self._pool.ready)
         self._readiness = asyncio.create_task(self._tell_readiness(), name="readiness")
         log.info("serving on %s", self.address)
 
@@ -200,7 +185,7 @@ class App:
         log.info("stopping: health is NOT_SERVING, running calls have %g seconds", self._listen.grace_seconds)
         if self._readiness is not None:
             await _cancelled(self._readiness)
-        await self._say(ready=False)
+        await self._health.ready(False)
         if self._durable is not None:
             # First, so that running calls have the devices to themselves, and none waits for a job.
             await self._durable.jobs.stop()
@@ -266,7 +251,7 @@ class App:
                 self._limits,
                 access,
                 version=__version__,
-                input_formats=_input_formats(),
+                input_formats=accepted_content_types(),
                 output_formats=_OUTPUT_FORMATS,
                 keeping=stores.keeping,
             ),
@@ -282,7 +267,7 @@ class App:
             AccountServicer(stores.credits, stores.files.stored_bytes, stores.secrets.webhook_secrets), server
         )
         admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        self._health.add_to(server)
         names = [_full_name(service) for service in _SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
@@ -291,13 +276,7 @@ class App:
         """Health follows the pool: SERVING once the models of `UPSCALED_WARM_MODELS` are warm."""
         async for ready in self._pool.readiness():
             log.info("health is %s", "SERVING" if ready else "NOT_SERVING")
-            await self._say(ready=ready)
-
-    async def _say(self, *, ready: bool) -> None:
-        """Health of the server as a whole and of every service."""
-        self._serving = ready
-        for name in ("", *map(_full_name, _SERVICES)):
-            await self._health.set(name, _SERVING if ready else _NOT_SERVING)
+            await self._health.ready(ready)
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -323,14 +302,6 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         await app.stop()
 
 
-def _input_formats() -> tuple[str, ...]:
-    found = list(_INPUT_FORMATS)
-    for package, formats in _EXTRA_INPUT_FORMATS.items():
-        if importlib.util.find_spec(package) is not None:
-            found += formats
-    return tuple(found)
-
-
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -338,11 +309,3 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 def _full_name(service: str) -> str:
     return str(_SERVICES[service].DESCRIPTOR.services_by_name[service].full_name)
-
-
-def _allow_many_descriptors() -> None:
-    """Every strip of rows on its way is a descriptor; the usual soft limit of 1024 is for programs that
-    use select."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

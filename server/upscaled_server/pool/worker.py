@@ -16,8 +16,8 @@ import os
 import signal
 import socket
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from numpy.typing import NDArray
 from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.variant import Variant
-from upscaled_server.errors import DeviceFailed, DomainError
+from upscaled_server.errors import DeviceFailed
 from upscaled_server.pool.faults import FaultyEngine
+from upscaled_server.pool.gathering import Gathering
 from upscaled_server.pool.inference import Inference, shares_cores
+from upscaled_server.pool.open_run import OpenRun
 from upscaled_server.pool.pixels import Shelf, unpack
 from upscaled_server.pool.protocol import (
     EXIT_DEVICE_FAILED,
@@ -49,38 +51,18 @@ _MODEL_THREADS = 4
 WARM_PIXELS = 32
 
 
-@dataclass(eq=False, slots=True)
-class _OpenRun:
-    """A run and the lock that keeps its requests in order. `closed` takes effect before the queue does."""
-
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    run: Any = None
-    rows_fed: int = 0
-    closed: bool = False
-    step: Future[tuple[NDArray[Any], float]] | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Together:
-    """Runs whose steps are to be computed together, and those that have asked for theirs."""
-
-    expected: set[int]
-    entries: dict[int, _OpenRun] = field(default_factory=dict)
-    outcomes: asyncio.Future[dict[int, tuple[NDArray[Any], float] | DomainError]] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-
 class Worker:
     """Answers the server's requests with an engine. Lives on the event loop of the worker process."""
 
     def __init__(self, sock: socket.socket, finished: asyncio.Event) -> None:
         self._finished = finished
         self._engine: Any = None
-        self._runs: dict[int, _OpenRun] = {}
-        self._together: dict[tuple[int, ...], _Together] = {}
+        self._runs: dict[int, OpenRun] = {}
         self._shelf = Shelf()
         self._inference = Inference()
+        self._gathering = Gathering(
+            self._inference, self._runs, lambda runs: self._engine.step_together(runs)
+        )
         self._errands = ThreadPoolExecutor(1, "errands")
         self._models = ThreadPoolExecutor(_MODEL_THREADS, "models")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -180,7 +162,7 @@ class Worker:
         return {"unloaded": await self._in_models(self._engine.unload, request["model"])}, None
 
     async def _on_open(self, request: Message) -> tuple[Message, None]:
-        entry = _OpenRun()
+        entry = OpenRun()
         self._runs[request["run"]] = entry
         async with entry.lock:  # free, so taken without a pause: requests that follow wait for it
             try:
@@ -196,26 +178,27 @@ class Worker:
             except BaseException:  # a cancellation too
                 self._runs.pop(request["run"], None)
                 raise
-            return _status(entry), None
+            return entry.status(), None
 
     async def _on_feed(self, request: Message, rows: NDArray[Any]) -> tuple[Message, None]:
         entry = self._entry(request)
         async with entry.lock:
-            self._check_open(entry)
+            entry.check_open()
             if rows.nbytes < _COPY_ELSEWHERE_BYTES:
                 entry.run.feed(rows)
             else:
                 await asyncio.get_running_loop().run_in_executor(self._errands, entry.run.feed, rows)
             entry.rows_fed += rows.shape[0]
-            return _status(entry), None
+            return entry.status(), None
 
     async def _on_step(self, request: Message) -> tuple[Message, NDArray[Any]]:
         entry = self._entry(request)
         async with entry.lock:
-            self._check_open(entry)
+            entry.check_open()
             if len(request["together"]) > 1:
-                rows, seconds = await self._step_together(request, entry)
-                return {**_status(entry), "seconds": seconds}, rows
+                key = tuple(request["together"])
+                rows, seconds = await self._gathering.step(key, request["run"], entry)
+                return {**entry.status(), "seconds": seconds}, rows
             entry.step = self._inference.submit(
                 lambda: self._step(entry), shares=shares_cores(entry.run.plan)
             )
@@ -227,7 +210,7 @@ class Worker:
                 raise RunClosed("the run is closed") from None  # by `close`, before it began
             finally:
                 entry.step = None
-            return {**_status(entry), "seconds": seconds}, rows
+            return {**entry.status(), "seconds": seconds}, rows
 
     async def _on_close(self, request: Message) -> tuple[Message, None]:
         entry = self._runs.get(request["run"])
@@ -239,88 +222,25 @@ class Worker:
                 entry.run.close()
         return {}, None
 
-    def _step(self, entry: _OpenRun) -> NDArray[Any]:
-        self._check_open(entry)
+    def _step(self, entry: OpenRun) -> NDArray[Any]:
+        entry.check_open()
         rows: NDArray[Any] = entry.run.step()
         return rows
 
-    async def _step_together(self, request: Message, entry: _OpenRun) -> tuple[NDArray[Any], float]:
-        """The run's share of a step that others take part in, which begins when all of them have asked."""
-        key = tuple(request["together"])
-        group = self._together.get(key)
-        if group is None:
-            there = {run for run in key if run in self._runs and not self._runs[run].closed}
-            group = self._together[key] = _Together(there)
-        group.entries[request["run"]] = entry
-        self._begin_together(key, group)
-        outcome = (await asyncio.shield(group.outcomes))[request["run"]]
-        if isinstance(outcome, DomainError):
-            raise outcome
-        return outcome
-
-    def _begin_together(self, key: tuple[int, ...], group: _Together) -> None:
-        if not group.expected <= group.entries.keys() or self._together.pop(key, None) is None:
-            return
-        computing = asyncio.wrap_future(
-            self._inference.submit(lambda: self._compute_together(list(group.entries.values())))
-        )
-
-        def done(computed: asyncio.Future[Any]) -> None:
-            error = computed.exception()
-            if error is not None:
-                group.outcomes.set_exception(error)
-                return
-            outcomes, seconds = computed.result()
-            shares = (
-                each if isinstance(each, DomainError) else (each, seconds / len(outcomes))
-                for each in outcomes
-            )
-            group.outcomes.set_result(dict(zip(group.entries, shares, strict=True)))
-
-        computing.add_done_callback(done)
-
-    def _compute_together(self, entries: list[_OpenRun]) -> list[NDArray[Any] | DomainError]:
-        outcomes: list[NDArray[Any] | DomainError] = self._engine.step_together(
-            [entry.run for entry in entries]
-        )
-        return outcomes
-
     def _closing(self, run: int) -> None:
-        for key, group in list(self._together.items()):
-            # Whoever left before it asked is not waited for.
-            if run in group.expected and run not in group.entries:
-                group.expected.discard(run)
-                self._begin_together(key, group)
+        self._gathering.leave(run)
         entry = self._runs.get(run)
         if entry is not None:
-            entry.closed = True
-            if entry.step is not None:
-                entry.step.cancel()  # without effect once it has begun
+            entry.close_soon()
 
-    def _entry(self, request: Message) -> _OpenRun:
+    def _entry(self, request: Message) -> OpenRun:
         try:
             return self._runs[request["run"]]
         except KeyError:
             raise RunClosed("the run is closed") from None
 
-    @staticmethod
-    def _check_open(entry: _OpenRun) -> None:
-        if entry.closed or entry.run is None:
-            raise RunClosed("the run is closed")
-
     async def _in_models(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._models, function, *arguments)
-
-
-def _status(entry: _OpenRun) -> Message:
-    run = entry.run
-    return {
-        "rows_wanted": run.rows_wanted,
-        "rows_fed": entry.rows_fed,
-        "done": run.done,
-        "state_bytes": run.state_bytes,
-        "batch_key": run.batch_key,
-    }
 
 
 def resident_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 
 from PIL import Image
@@ -10,6 +11,8 @@ from upscaled_server.errors import NotAnImage, UnsupportedImage
 
 HEAD_BYTES = 64
 ACCEPTED = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")
+_CONTENT_TYPES = {"PPM": "image/x-portable-pixmap"}
+_HEIF_CONTENT_TYPES = ("image/heic", "image/heif")
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -32,6 +35,12 @@ _REFUSED = (
     (b"PF", "a floating-point map (PFM)"),
     (b"P7", "a PAM image"),
 )
+
+
+def accepted_content_types() -> tuple[str, ...]:
+    """What is decoded here, HEIF included where the extra package for it is installed."""
+    known = tuple(_CONTENT_TYPES.get(name, f"image/{name.lower()}") for name in ACCEPTED)
+    return known + (_HEIF_CONTENT_TYPES if importlib.util.find_spec("pillow_heif") else ())
 
 
 def preload() -> None:

@@ -13,7 +13,7 @@ import pytest
 _PROGRAM = """
 import resource, sys
 import numpy as np
-from upscaled_server.pool.heap import keep_freed_pages
+from upscaled_server.process import keep_freed_pages
 
 if sys.argv[1] == "kept":
     keep_freed_pages()

@@ -1,17 +1,26 @@
-"""The memory that the server's own process frees: strips, files and messages, of the same sizes again and
-again.
-"""
+"""What the server asks of its own process before it begins."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
 # Names of `malloc.h`; the environment has these settings under names of its own.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _TRIM_BYTES = 16 << 20
 _BLOCK_BYTES = 4 << 20
+
+_DESCRIPTORS = 65_536
+
+
+def allow_many_descriptors() -> None:
+    """Every strip of rows on its way is a descriptor; the usual soft limit of 1024 is for programs that
+    use select."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def keep_freed_pages() -> None:
