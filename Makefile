@@ -18,7 +18,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -75,6 +75,14 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@$(BIN)/buf format --exit-code --diff proto
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
+
+DOCS := scripts/render_settings.py
+
+docs: $(READY) ## write the pages that come of the code: docs/settings.md
+	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
+
+docs-check: $(READY) ## the pages that come of the code, as the code gives them
+	@for script in $(DOCS); do $(BIN)/python $$script --check || exit 1; done
 
 $(VENV)/.edge: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[edge]'

@@ -48,6 +48,10 @@ def serve(
             "Default: UPSCALED_LISTEN, else 127.0.0.1:50051."
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only check the settings and the files that they name; start nothing."),
+    ] = False,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Settings are read from UPSCALED_* variables and
     UPSCALED_CONFIG."""
@@ -58,6 +62,10 @@ def serve(
 
     with plain_errors():
         settings = Settings(app.SETTINGS, os.environ | ({"UPSCALED_LISTEN": listen} if listen else {}))
+        if check:
+            app.check(settings)
+            print("the settings can be used")
+            return
         configure(settings[LogSettings])
         asyncio.run(app.serve(settings, announce=_announce))
 
