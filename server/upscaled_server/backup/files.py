@@ -1,0 +1,79 @@
+"""Copying a file so that it is there, and known to be right, after power loss."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import obstore
+
+from upscaled_server.backup.contents import Named
+from upscaled_server.backup.manifest import Copied, Missing
+from upscaled_server.storage import disk
+from upscaled_server.storage.blobs import local_root, make_store
+from upscaled_server.storage.failures import translated
+from upscaled_server.storage.settings import StorageSettings
+
+_PIECE_BYTES = 1 << 20
+
+
+def copy_file(source: Path, target: Path) -> Copied:
+    """Copy one file, and `sync` it. Blocks. Raises OSError; nothing is left of a copy that failed."""
+    with source.open("rb") as reading:
+        disk.make_folder(target.parent)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        found = hashlib.sha256()
+        size = 0
+        try:
+            with os.fdopen(descriptor, "wb") as writing:
+                while piece := reading.read(_PIECE_BYTES):
+                    writing.write(piece)
+                    found.update(piece)
+                    size += len(piece)
+                writing.flush()
+                os.fsync(writing.fileno())
+        except BaseException:  # an interrupt too
+            target.unlink(missing_ok=True)
+            raise
+    return Copied(size, found.hexdigest())
+
+
+def write_file(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
+        writing.write(text)
+        writing.flush()
+        os.fsync(writing.fileno())
+
+
+def difference(expected: Named, found: Copied) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    if expected.size_bytes is not None and expected.size_bytes != found.size_bytes:
+        return f"has {found.size_bytes} bytes in place of {expected.size_bytes}"
+    if expected.sha256 and found.sha256 and expected.sha256 != found.sha256:
+        return "is damaged: its SHA-256 is not the one written down"
+    return ""
+
+
+def folder_of_files(settings: StorageSettings, data_dir: Path) -> Path | None:
+    """Where `UPSCALED_BLOBS_URL` keeps files; None for an object store."""
+    return local_root(settings.blobs_url, data_dir)
+
+
+def missing_in_store(settings: StorageSettings, names: Iterable[Named]) -> list[Missing]:
+    """What is not in the object store as it should be, by the sizes that it lists; bytes are not read.
+
+    Blocks. Raises `Unavailable`.
+    """
+    with translated("the list of files"):
+        pages = obstore.list(make_store(settings.blobs_url, None))
+        sizes = {each["path"]: each["size"] for page in pages for each in page}
+    missing = []
+    for each in names:
+        size = sizes.get(each.path)
+        problem = "is not there" if size is None else difference(each, Copied(size, ""))
+        if problem:
+            missing.append(Missing(each.path, each.owner, problem))
+    return missing
