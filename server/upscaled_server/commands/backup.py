@@ -71,7 +71,7 @@ def _summary(manifest: Manifest) -> str:
     files = "files in the object store"
     if not manifest.external_files:
         size = sum(each.size_bytes for each in manifest.files.values())
-        files = f"{len(manifest.files)} files, {size / 1e6:.1f} MB"
+        files = f"files: {len(manifest.files)} ({size / 1e6:.1f} MB)"
     return f"as of {manifest.time}, schema {manifest.schema}, {files}"
 
 
