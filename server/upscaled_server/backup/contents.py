@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,12 +19,14 @@ WAITING = "job-inputs"
 @dataclass(frozen=True, slots=True)
 class Named:
     """A file by its path among the blobs. `owner` says whose it is; `size_bytes` and `sha256` (hexadecimal)
-    are what it must be, None and empty where nothing is written down of them."""
+    are what it must be, None and empty where nothing is written down of them. From `expires` on, in seconds
+    since 1970, it may be gone."""
 
     path: str
     owner: str
     size_bytes: int | None = None
     sha256: str = ""
+    expires: float = math.inf
 
 
 def named_files(entries: Iterable[Entry]) -> list[Named]:
@@ -40,8 +43,8 @@ def named_files(entries: Iterable[Entry]) -> list[Named]:
             _add(named, "outputs", "output", output_from(entry.value))
         elif kind == JOBS:
             for each in _of_job(read_job(entry).job):
-                # An output has an entry of its own, which knows more of it.
-                named.setdefault(each.path, each)
+                # An output has an entry of its own, behind those of jobs, which knows more of it.
+                named[each.path] = each
     return sorted(named.values(), key=lambda each: not each.path.startswith(f"{WAITING}/"))
 
 
@@ -49,7 +52,9 @@ def _add(named: dict[str, Named], folder: str, kind: str, record: StoredFile) ->
     if not record.complete:
         return
     path, owner = f"{folder}/{record.id}", f"{kind} {record.id} of {record.caller}"
-    named[path] = Named(path, owner, record.size_bytes, record.sha256.hex())
+    # A job's output goes with the job, whatever its own entry says.
+    expires = min(record.expires_at, named[path].expires) if path in named else record.expires_at
+    named[path] = Named(path, owner, record.size_bytes, record.sha256.hex(), expires)
 
 
 def _of_job(job: Job) -> Iterable[Named]:
@@ -58,7 +63,8 @@ def _of_job(job: Job) -> Iterable[Named]:
         if job.input is not None and job.source.origin in (Origin.INLINE, Origin.URL):
             yield Named(input_path(job.id), owner, job.input.size_bytes, job.input.sha256)
     elif job.state is State.SUCCEEDED:
+        expires = math.inf if job.expires is None else job.expires
         if job.output_id:
-            yield Named(f"outputs/{job.output_id}", owner)
+            yield Named(f"outputs/{job.output_id}", owner, expires=expires)
         for sequence in range(job.tiles):
-            yield Named(tile_path(job.id, sequence), owner)
+            yield Named(tile_path(job.id, sequence), owner, expires=expires)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def write_file(path: Path, text: str) -> None:
         os.fsync(writing.fileno())
 
 
+def problem_of(expected: Named, found: Copied | None) -> str:
+    """What is wrong with a file, None for one that is not there; empty if nothing is, or if its time was
+    over."""
+    if found is None:
+        return "is not there" if expected.expires > time.time() else ""
+    return difference(expected, found)
+
+
 def difference(expected: Named, found: Copied) -> str:
     """What is wrong with a file; empty if nothing is."""
     if expected.size_bytes is not None and expected.size_bytes != found.size_bytes:
@@ -73,7 +82,6 @@ def missing_in_store(settings: StorageSettings, names: Iterable[Named]) -> list[
     missing = []
     for each in names:
         size = sizes.get(each.path)
-        problem = "is not there" if size is None else difference(each, Copied(size, ""))
-        if problem:
+        if problem := problem_of(each, None if size is None else Copied(size, "")):
             missing.append(Missing(each.path, each.owner, problem))
     return missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from upscaled_server.administration import DATABASE as STATE
@@ -75,7 +76,9 @@ def _copy(backup: Path, manifest: Manifest, root: Path, names: list[Named]) -> l
 
 
 def _copy_one(files: Path, manifest: Manifest, root: Path, named: Named) -> str:
-    """What is wrong with a file of the backup; empty if it is there now."""
+    """What is wrong with a file of the backup; empty if it is there now, or its time is over."""
+    if named.expires <= time.time():
+        return ""  # it would be deleted at once
     if (written := manifest.files.get(named.path)) is None:
         return "is not in the backup"
     try:

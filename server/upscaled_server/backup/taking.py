@@ -16,7 +16,14 @@ from pathlib import Path
 from upscaled._version import __version__
 from upscaled_server.administration import DATABASE as STATE
 from upscaled_server.backup.contents import WAITING, Named, named_files
-from upscaled_server.backup.files import copy_file, difference, folder_of_files, missing_in_store, write_file
+from upscaled_server.backup.files import (
+    copy_file,
+    difference,
+    folder_of_files,
+    missing_in_store,
+    problem_of,
+    write_file,
+)
 from upscaled_server.backup.manifest import DATABASE, FILES, NAME, Copied, Manifest, Missing, to_text
 from upscaled_server.errors import FailedPrecondition
 from upscaled_server.state.copying import copy_database, read_copy
@@ -77,10 +84,9 @@ class _Backup:
         names: list[Named] = []
         missing: list[Missing] = []
         for _ in range(_PASSES):
-            if root is not None:
-                self._copy_waiting(root)
-            time = datetime.now(UTC)
-            copy_database(self.source, self.folder / DATABASE)
+            self._copy_waiting(root)
+            moment = datetime.now(UTC)
+            copy_database(self.source, self.folder / DATABASE, lambda: self._copy_waiting(root))
             self.copied()
             names = named_files(read_copy(self.folder / DATABASE))
             before, missing = (
@@ -96,7 +102,7 @@ class _Backup:
         manifest = Manifest(
             __version__,
             SCHEMA_VERSION,
-            time.isoformat(timespec="milliseconds"),
+            moment.isoformat(timespec="milliseconds"),
             database,
             dict(sorted(self.files.items())),
             external_files=root is None,
@@ -105,9 +111,11 @@ class _Backup:
         write_file(self.folder / NAME, to_text(manifest))
         return manifest
 
-    def _copy_waiting(self, root: Path) -> None:
-        """Images of jobs that have not ended go first: before the database, so that none that it names is
-        gone before it could be copied."""
+    def _copy_waiting(self, root: Path | None) -> None:
+        """Images of jobs that have not ended go when the jobs end. So they come before the database, and
+        those that came meanwhile at its moment."""
+        if root is None:
+            return
         for path in (root / WAITING).glob("*"):
             name = f"{WAITING}/{path.name}"
             # obstore writes beside the place, and renames.
@@ -121,8 +129,7 @@ class _Backup:
             found = self.files.get(each.path)
             if found is None or difference(each, found):
                 found = self._copy_one(root, each.path)
-            problem = "is not there" if found is None else difference(each, found)
-            if problem:
+            if problem := problem_of(each, found):
                 missing.append(Missing(each.path, each.owner, problem))
         return missing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -17,19 +17,24 @@ from upscaled_server.state.store import Entry
 _LOCK_WAIT_SECONDS = 10.0
 
 
-def copy_database(source: Path, target: Path) -> None:
+def copy_database(source: Path, target: Path, at_moment: Callable[[], None] = lambda: None) -> None:
     """Write all that is committed in `source` at one moment to `target`, which is replaced. Blocks.
 
-    Writers go on meanwhile. `target` is one plain file without a log beside it. Raises `FailedPrecondition`
-    if `source` cannot be read, or is not a database of this version.
+    `at_moment` is called when the moment is fixed, before anything is copied. Writers go on meanwhile.
+    `target` is one plain file without a log beside it. Raises `FailedPrecondition` if `source` cannot be
+    read, or is not a database of this version.
     """
     target.unlink(missing_ok=True)
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with closing(_open(source)) as reading, closing(sqlite3.connect(target)) as writing:
             _check(reading, source)
-            # All pages in one step: of one moment, whatever is written meanwhile.
+            # What this transaction reads is of one moment, from its first read on.
+            reading.execute("BEGIN")
+            reading.execute("SELECT version FROM counter").fetchone()
+            at_moment()
             reading.backup(writing, pages=-1)
+            reading.rollback()
             writing.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.DatabaseError as error:
         raise FailedPrecondition(

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import sqlite3
+import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,10 @@ from upscaled_server.errors import FailedPrecondition, NotFound, ProcessingFaile
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.places import tile_path
 from upscaled_server.pipeline.request import Request, TileOptions
+from upscaled_server.state.copying import copy_database, read_copy
 from upscaled_server.state.database import SCHEMA_VERSION
 from upscaled_server.state.folder import DataFolder
+from upscaled_server.state.sqlite import SqliteStore
 from upscaled_server.storage.settings import StorageSettings
 
 STORAGE = StorageSettings()
@@ -154,6 +158,66 @@ async def test_backups_during_work_are_each_of_one_moment(tmp_path: Path) -> Non
 
 async def _more_than(images: dict[str, bytes], count: int) -> bool:
     return len(images) > count
+
+
+async def test_what_is_written_while_the_database_is_copied_is_not_in_the_copy(tmp_path: Path) -> None:
+    store = await SqliteStore.open(tmp_path / "state.db")
+    loop = asyncio.get_running_loop()
+    await store.create("callers/before", b"")
+
+    def write_more() -> None:
+        for number in range(1000):
+            writing = store.create(f"callers/{number}", b"x" * 1000)
+            asyncio.run_coroutine_threadsafe(writing, loop).result(20)
+
+    await asyncio.to_thread(copy_database, tmp_path / "state.db", tmp_path / "copy.db", write_more)
+    assert [entry.key for entry in read_copy(tmp_path / "copy.db")] == ["callers/before"]
+    assert len(await store.range("callers")) == 1000  # a page of them
+    await store.aclose()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "state.db"]
+
+
+async def test_an_image_whose_job_ends_at_the_moment_of_the_copy_is_in_the_backup(tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    go_on = asyncio.Event()
+
+    async def work(_request: Request, _attempt: int) -> None:
+        await go_on.wait()
+
+    async with open_bench(live, images=Images(work)) as bench:
+        job = await bench.jobs.create(wanted(b"an image"))
+        await until(lambda: bench.images.has_begun(1))
+        loop = asyncio.get_running_loop()
+
+        async def end() -> None:
+            go_on.set()
+            await bench.jobs.ended(ANNA, job.id, 20)
+            await bench.settled()
+
+        def after_each_copy() -> None:
+            asyncio.run_coroutine_threadsafe(end(), loop).result(20)
+
+        manifest = await asyncio.to_thread(take, live, STORAGE, tmp_path / "backup", copied=after_each_copy)
+    assert (list(manifest.files), manifest.missing) == ([f"job-inputs/{job.id}"], [])
+    restore(tmp_path / "backup", tmp_path / "new", STORAGE)
+    async with open_bench(tmp_path / "new") as bench:
+        assert (await _ended(bench, job)).state is State.SUCCEEDED
+
+
+async def test_what_has_expired_may_be_gone(tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    async with open_bench(live, janitor_seconds=3600) as bench:
+        short = await bench.jobs.create(replace(wanted(b"short"), retention=0.5))
+        done = await _ended(bench, short)
+        await bench.settled()
+        assert done.expires is not None
+        while time.time() < done.expires:  # noqa: ASYNC110 - the time is the thing
+            await asyncio.sleep(0.1)
+        await bench.blobs.delete(f"outputs/{done.id}")
+    assert (await _take(live, tmp_path / "backup")).missing == []
+    assert restore(tmp_path / "backup", tmp_path / "new", STORAGE)[1] == []
 
 
 async def test_an_output_that_is_not_there_is_told_with_its_job_by_both(tmp_path: Path) -> None:
