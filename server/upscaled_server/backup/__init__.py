@@ -2,7 +2,7 @@
 
 contents.py    which files a database names
 manifest.py    what is in a backup, with sizes and SHA-256
-files.py       copying a file, with its SHA-256, to be there after power loss
+files.py       copying files, with what tells later whether they are right
 taking.py      a backup of a data folder, while its server runs or not
 restoring.py   a data folder from a backup
 

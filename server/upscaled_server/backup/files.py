@@ -1,4 +1,4 @@
-"""Copying a file so that it is there, and known to be right, after power loss."""
+"""Copying files, with what tells later whether they are right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _PIECE_BYTES = 1 << 20
 
 
 def copy_file(source: Path, target: Path) -> Copied:
-    """Copy one file, and `sync` it. Blocks. Raises OSError; nothing is left of a copy that failed."""
+    """Copy one file. Blocks. Raises OSError; nothing is left of a copy that failed.
+
+    It survives power loss from the next `os.sync` on: one for all files costs less than one for each.
+    """
     with source.open("rb") as reading:
         disk.make_folder(target.parent)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -33,20 +36,22 @@ def copy_file(source: Path, target: Path) -> Copied:
                     writing.write(piece)
                     found.update(piece)
                     size += len(piece)
-                writing.flush()
-                os.fsync(writing.fileno())
         except BaseException:  # an interrupt too
             target.unlink(missing_ok=True)
             raise
     return Copied(size, found.hexdigest())
 
 
+def fingerprint(path: Path) -> Copied:
+    """Size and SHA-256 of a file. Blocks."""
+    with path.open("rb") as file:
+        return Copied(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
 def write_file(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as writing:
         writing.write(text)
-        writing.flush()
-        os.fsync(writing.fileno())
 
 
 def problem_of(expected: Named, found: Copied | None) -> str:

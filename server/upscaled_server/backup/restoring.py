@@ -54,7 +54,7 @@ def _restore(backup: Path, manifest: Manifest, data_dir: Path, settings: Storage
         names = named_files(read_copy(database))
         root = folder_of_files(settings, data_dir)
         missing = missing_in_store(settings, names) if root is None else _copy(backup, manifest, root, names)
-        disk.sync(database)
+        os.sync()
         database.rename(data_dir / STATE)
     finally:
         for suffix in ("", "-wal", "-shm"):
@@ -69,9 +69,6 @@ def _copy(backup: Path, manifest: Manifest, root: Path, names: list[Named]) -> l
         if problem := _copy_one(backup / FILES, manifest, root, each):
             (root / each.path).unlink(missing_ok=True)
             missing.append(Missing(each.path, each.owner, problem))
-    for folder in {(root / each.path).parent for each in names}:
-        if folder.is_dir():
-            disk.sync(folder)
     return missing
 
 

@@ -7,6 +7,7 @@ At the end the backup has one database and the files that it names.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from upscaled_server.backup.contents import WAITING, Named, named_files
 from upscaled_server.backup.files import (
     copy_file,
     difference,
+    fingerprint,
     folder_of_files,
     missing_in_store,
     problem_of,
@@ -55,7 +57,7 @@ def take(
         disk.make_folder(unfinished.absolute())
         try:
             manifest = _Backup(source, settings, data_dir, unfinished, copied).take()
-            disk.sync(unfinished)
+            os.sync()
             unfinished.rename(target)
             disk.sync(target.absolute().parent)
         except BaseException:  # an interrupt too
@@ -97,13 +99,11 @@ class _Backup:
             if missing in ([], before):
                 break
         self._drop_others(names)
-        database = copy_file(self.folder / DATABASE, self.folder / f"{DATABASE}.synced")
-        (self.folder / f"{DATABASE}.synced").rename(self.folder / DATABASE)
         manifest = Manifest(
             __version__,
             SCHEMA_VERSION,
             moment.isoformat(timespec="milliseconds"),
-            database,
+            fingerprint(self.folder / DATABASE),
             dict(sorted(self.files.items())),
             external_files=root is None,
             missing=missing,
@@ -148,5 +148,3 @@ class _Backup:
         for name in [name for name in self.files if name not in wanted]:
             del self.files[name]
             (self.folder / FILES / name).unlink(missing_ok=True)
-        for folder in {(self.folder / FILES / name).parent for name in self.files}:
-            disk.sync(folder)
