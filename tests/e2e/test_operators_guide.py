@@ -7,6 +7,7 @@ import ast
 import hashlib
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -32,6 +33,9 @@ _FAILURES = GUIDE.partition("## When something is wrong")[2].partition("\n## ")[
 # The first cell of a start that fails, the second of what is seen while it runs.
 _START_ROWS = re.findall(r"^\| `([^`|]+)` \| [^|]+ \|$", _FAILURES, re.MULTILINE)
 _RUNNING_ROWS = re.findall(r"^\| [^|]+ \| `([^`|]+)` \| [^|]* \| [^|]+ \|$", _FAILURES, re.MULTILINE)
+
+
+_MISSING = [name for name in ("curl", "openssl") if shutil.which(name) is None]
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ def _on(machine: Path, script: str) -> str:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.skipif(_MISSING != [], reason=f"not installed: {', '.join(_MISSING)}")
 def test_every_command_of_the_guide_runs_in_its_order(machine: Path) -> None:
     assert len(BLOCKS) >= 9
     script = _on(machine, "\n".join(BLOCKS))
