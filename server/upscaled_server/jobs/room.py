@@ -26,11 +26,12 @@ class Room:
 
     @contextmanager
     def taken(self, caller: Caller) -> Iterator[None]:
-        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many, `FailedPrecondition` where
-        none are taken at all."""
+        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many, and
+        `FailedPrecondition` where none are taken at all."""
         if not self._settings.max_queued_jobs:
             raise FailedPrecondition(
-                "this server takes no jobs, as UPSCALED_MAX_QUEUED_JOBS is 0; send the image in a call", limit=0
+                "this server takes no jobs, as UPSCALED_MAX_QUEUED_JOBS is 0; send the image in a call",
+                limit=0,
             )
         limit = self._limit_of(caller)
         mine = self._board.count_of(caller.name) + self._making[caller.name] + 1
