@@ -18,7 +18,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -97,6 +97,9 @@ edge-test: $(VENV)/.edge ## HTTP through a real Envoy, and the playground in a r
 
 edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/envoy/envoy.yaml
 	@$(BIN)/python scripts/generate_stubs.py --descriptors deploy/envoy/upscaled.pb
+
+manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fitting the server (needs kubectl)
+	@$(BIN)/python -m pytest -q tests/kubernetes $(PYTEST_ARGS)
 
 chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)

@@ -68,12 +68,20 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "PodMonitor": _resource(
         "monitoring.coreos.com/v1",
         "PodMonitor",
-        _object({"selector": _SELECTOR, "podMetricsEndpoints": {"type": "array", "items": _ENDPOINT}}),
+        _object(
+            {
+                "jobLabel": _TEXT,
+                "selector": _SELECTOR,
+                "podMetricsEndpoints": {"type": "array", "items": _ENDPOINT},
+            }
+        ),
     ),
     "ServiceMonitor": _resource(
         "monitoring.coreos.com/v1",
         "ServiceMonitor",
-        _object({"selector": _SELECTOR, "endpoints": {"type": "array", "items": _ENDPOINT}}),
+        _object(
+            {"jobLabel": _TEXT, "selector": _SELECTOR, "endpoints": {"type": "array", "items": _ENDPOINT}}
+        ),
     ),
     "ScaledObject": _resource(
         "keda.sh/v1alpha1",

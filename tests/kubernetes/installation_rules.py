@@ -290,7 +290,7 @@ def _card(of: Installation) -> Iterator[str]:
     tolerated = [each["key"] for each in spec.get("tolerations", ())]
     if spec.get("runtimeClassName") != "nvidia" or tolerated != ["nvidia.com/gpu"]:
         yield f"runtimeClassName {spec.get('runtimeClassName')}, tolerations {tolerated}"
-    if not of.server["image"].endswith("-cuda"):
+    if not ("@" in of.server["image"] or of.server["image"].endswith("-cuda")):
         yield f"{of.server['image']} has no CUDA"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -20,8 +21,10 @@ def violations(pod: Object) -> dict[str, list[str]]:
 
 
 def _images(pod: Object) -> Iterator[str]:
-    """A tag that says a version; ours says that of this tree."""
+    """A digest, or a tag that says a version; ours says that of this tree."""
     for each in containers(pod):
+        if re.fullmatch(r"[^@]+@sha256:[0-9a-f]{64}", each["image"]):
+            continue
         name, _, tag = each["image"].rpartition(":")
         if not name or "/" in tag or tag == "latest":
             yield f"{each['image']}: no version"

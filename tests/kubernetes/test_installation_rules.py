@@ -83,6 +83,7 @@ POD_CASES: list[tuple[str, Spoil]] = [
     ("images", _in_server("image", "ghcr.io/upscaled/upscaled")),
     ("images", _in_server("image", "registry.example:5000/upscaled")),
     ("images", _in_server("image", "ghcr.io/upscaled/upscaled:0.0.1")),
+    ("images", _in_server("image", "ghcr.io/upscaled/upscaled@sha256:abc")),
     ("resources", _in_server("resources.requests.memory", ...)),
     ("resources", _in_server("resources.limits.ephemeral-storage", ...)),
     ("no token", _in_pod("automountServiceAccountToken", ...)),
@@ -195,6 +196,23 @@ def test_probes_by_grpc_do_not_go_together_with_tls(installations: dict[Choice, 
     objects = copy.deepcopy(installations[Choice("cpu", ("tls",))])
     _in_server("readinessProbe", {"grpc": {"port": 50051}})(objects)
     assert list(installation_rules.violations(Installation(objects))) == ["probes"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _in_server("image", "ghcr.io/upscaled/upscaled:0.1.0.dev0"),
+        _in_pod("tolerations", []),
+        _in_pod("runtimeClassName", ...),
+        _in_server("resources.limits.nvidia~com/gpu", "2"),
+    ],
+)
+def test_a_pod_that_would_not_get_its_card_is_found(
+    installations: dict[Choice, list[Object]], spoil: Spoil
+) -> None:
+    objects = copy.deepcopy(installations[Choice("gpu")])
+    spoil(objects)
+    assert list(installation_rules.violations(Installation(objects))) == ["card"]
 
 
 def test_a_card_in_part_takes_the_place_of_a_whole_one(installations: dict[Choice, list[Object]]) -> None:

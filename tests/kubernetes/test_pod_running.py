@@ -65,9 +65,11 @@ def test_the_smoke_test_fails_with_a_key_that_is_not_known(
     assert "key" in done.stderr
 
 
-def test_the_autoscalers_metric_is_one_that_the_server_tells(pod: Pod, scaled: list[Object]) -> None:
-    (metric,) = named(scaled, "HorizontalPodAutoscaler", "upscaled")["spec"]["metrics"]
-    name = metric["pods"]["metric"]["name"]
+def test_the_queue_that_the_autoscaler_watches_is_one_that_the_server_tells_of(
+    pod: Pod, scaled: list[Object]
+) -> None:
+    queue, _busy = named(scaled, "HorizontalPodAutoscaler", "upscaled")["spec"]["metrics"]
+    name = queue["pods"]["metric"]["name"]
     assert name in {found for found, _ in scraped(pod.metrics)}
 
 
