@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -14,13 +13,22 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import REPO
 from tests.edge.conftest import Edge, script
-from tests.kubernetes.rendering import Choice, Object, container, copy_tree, named, pods, render_choice
+from tests.kubernetes.rendering import (
+    Choice,
+    Object,
+    container,
+    copy_tree,
+    kustomize_is_here,
+    named,
+    pods,
+    render_choice,
+)
 
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    if shutil.which("kubectl") is None:
-        pytest.skip("needs kubectl, whose kustomize renders the manifests")
+    if not kustomize_is_here():
+        pytest.skip("needs kubectl 1.27 or newer, whose kustomize renders the manifests")
     folder = tmp_path_factory.mktemp("sidecar")
     (folder / "mine").mkdir()
     return render_choice(copy_tree(folder), Choice("cpu", ("edge",)), folder / "mine")

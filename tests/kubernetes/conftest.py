@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.kubernetes.rendering import Choice, Object, choices, copy_tree, render, render_choice
+from tests.kubernetes.rendering import (
+    Choice,
+    Object,
+    choices,
+    copy_tree,
+    kustomize_is_here,
+    render,
+    render_choice,
+)
 
 
 @pytest.fixture(scope="session")
 def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of `deploy/kubernetes` among its neighbours."""
-    if shutil.which("kubectl") is None:
-        pytest.skip("needs kubectl, whose kustomize renders the manifests")
+    if not kustomize_is_here():
+        pytest.skip("needs kubectl 1.27 or newer, whose kustomize renders the manifests")
     return copy_tree(tmp_path_factory.mktemp("manifests"))
 
 

@@ -20,8 +20,6 @@ DOCUMENTED = {
     ("PersistentVolumeClaim", "upscaled-models"),
 }
 
-_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
-
 
 @dataclass
 class Installation:
@@ -118,11 +116,3 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str]]:
                 ):
                     if key in source and not source[key].get("optional"):
                         yield kind, source[key]["name"]
-
-
-def in_bytes(quantity: str) -> int:
-    """A quantity of memory or storage."""
-    for unit, factor in _UNITS.items():
-        if quantity.endswith(unit):
-            return int(quantity.removesuffix(unit)) * factor
-    return int(quantity)

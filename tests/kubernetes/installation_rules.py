@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from tests.kubernetes.installation import DOCUMENTED, Installation, in_bytes, references
-from tests.kubernetes.rendering import Object, containers, of_kind
+from tests.kubernetes.installation import DOCUMENTED, Installation, references
+from tests.kubernetes.rendering import Object, containers, in_bytes, of_kind
 from upscaled_server.access.settings import AccessSettings
 from upscaled_server.api.listen import ListenSettings
 from upscaled_server.api.tls import TlsSettings

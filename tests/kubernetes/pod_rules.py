@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from tests.kubernetes.rendering import Object, containers
+from tests.kubernetes.rendering import Object, containers, in_bytes
 from upscaled._version import __version__
 
 SERVER_IMAGE: Final = "ghcr.io/upscaled/upscaled"
@@ -26,7 +26,7 @@ def _images(pod: Object) -> Iterator[str]:
         if re.fullmatch(r"[^@]+@sha256:[0-9a-f]{64}", each["image"]):
             continue
         name, _, tag = each["image"].rpartition(":")
-        if not name or "/" in tag or tag == "latest":
+        if not name or "/" in tag or tag == "latest" or "@" in name:
             yield f"{each['image']}: no version"
         elif name == SERVER_IMAGE and tag not in (__version__, f"{__version__}-cuda"):
             yield f"{each['image']}: this is version {__version__}"
@@ -70,9 +70,19 @@ def _user(pod: Object) -> Iterator[str]:
 
 
 def _scratch_space(pod: Object) -> Iterator[str]:
+    """Each has its bound, and together they are less than what the pod is evicted for."""
+    total = 0
     for volume in pod["spec"].get("volumes", ()):
-        if "emptyDir" in volume and "sizeLimit" not in (volume["emptyDir"] or {}):
+        if "emptyDir" not in volume:
+            continue
+        if "sizeLimit" in (volume["emptyDir"] or {}):
+            total += in_bytes(volume["emptyDir"]["sizeLimit"])
+        else:
             yield f"volume {volume['name']}: no sizeLimit"
+    limits = (each.get("resources", {}).get("limits", {}) for each in containers(pod))
+    allowed = sum(in_bytes(each.get("ephemeral-storage", "0")) for each in limits)
+    if allowed and total >= allowed:
+        yield f"scratch volumes of {total} bytes, and the pod may use {allowed}"
 
 
 def _mounts(pod: Object) -> Iterator[str]:

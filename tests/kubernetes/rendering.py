@@ -23,6 +23,8 @@ Object: TypeAlias = dict[str, Any]
 # libyaml's, where it is there: by far the faster one.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
 OVERLAYS = ("cpu", "gpu")
 COMPONENTS = (
     "public-web",
@@ -97,6 +99,16 @@ def copy_tree(target: Path) -> Path:
     return target / "deploy" / "kubernetes"
 
 
+def kustomize_is_here() -> bool:
+    """Whether there is a kubectl whose kustomize is of version 5, the first to know all that is used."""
+    if shutil.which("kubectl") is None:
+        return False
+    command = ["kubectl", "version", "--client", "--output=json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    version = json.loads(done.stdout or "{}").get("kustomizeVersion", "v0")
+    return int(version.removeprefix("v").partition(".")[0]) >= 5
+
+
 def render(folder: Path) -> list[Object]:
     """The objects of a kustomization. Raises RuntimeError with what kubectl says."""
     done = subprocess.run(
@@ -150,3 +162,11 @@ def containers(pod: Object) -> list[Object]:
 def container(pod: Object, name: str) -> Object:
     (found,) = (each for each in containers(pod) if each["name"] == name)
     return found
+
+
+def in_bytes(quantity: str) -> int:
+    """A quantity of memory or storage."""
+    for unit, factor in _UNITS.items():
+        if quantity.endswith(unit):
+            return int(quantity.removesuffix(unit)) * factor
+    return int(quantity)

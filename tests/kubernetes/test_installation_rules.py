@@ -92,6 +92,7 @@ POD_CASES: list[tuple[str, Spoil]] = [
     ("read-only root", _in_server("securityContext.readOnlyRootFilesystem", False)),
     ("user", _in_pod("securityContext.runAsUser", 1000)),
     ("scratch space", _in_pod("volumes.1.emptyDir", {})),
+    ("scratch space", _in_pod("volumes.1.emptyDir.sizeLimit", "4Gi")),
     ("mounts", _in_server("volumeMounts.3", {"name": "other", "mountPath": "/other"})),
     ("mounts", _in_server("volumeMounts.2.subPath", "keys.yaml")),
 ]

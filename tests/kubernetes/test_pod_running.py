@@ -119,6 +119,16 @@ def test_a_replica_that_keeps_nothing_answers_calls_and_refuses_the_rest(replica
             client.upscale(sample, model=FAST, delivery="url")
 
 
+def test_a_server_for_a_card_does_not_start_where_there_is_none(
+    installations: dict[Choice, list[Object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    installation = Installation(copy.deepcopy(installations[Choice("gpu")]))
+    with pytest.raises(RuntimeError, match="did not start"), running_pod(installation, tmp_path):
+        pass
+    assert "names cuda:0, which does not exist here" in (tmp_path / "server.log").read_text()
+
+
 def test_over_tls_the_probes_are_answered_and_the_smoke_test_passes(
     installations: dict[Choice, list[Object]], extras: dict[str, list[Object]], tmp_path: Path
 ) -> None:
