@@ -75,9 +75,9 @@ def test_the_queue_that_the_autoscaler_watches_is_one_that_the_server_tells_of(
 
 def test_no_url_is_fetched_and_nobody_is_called_back(pod: Pod, sample: bytes) -> None:
     with Client(pod.server.address, api_key=pod.key, timeout=60, retries=0) as client:
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(InvalidRequestError, match="scheme that is not allowed"):
             client.upscale(url="http://example.com/photo.jpg")
-        with pytest.raises(InvalidRequestError):
+        with pytest.raises(InvalidRequestError, match="port that is not allowed"):
             client.jobs.create(sample, model=FAST, callback_url="https://example.com/done")
 
 
