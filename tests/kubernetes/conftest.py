@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fcntl
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -27,11 +30,19 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def installations(kubernetes: Path) -> dict[Choice, list[Object]]:
-    """Every installation that is checked."""
-    folder = kubernetes.parent.parent / "mine"
-    folder.mkdir()
-    return {choice: render_choice(kubernetes, choice, folder) for choice in choices()}
+def installations(kubernetes: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Choice, list[Object]]:
+    """Every installation that is checked. Where tests run in several processes, one renders for all."""
+    mine = tmp_path_factory.getbasetemp()
+    common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    rendered = common / "installations.json"
+    with (common / "installations.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not rendered.exists():
+            folder = kubernetes.parent.parent / "mine"
+            folder.mkdir()
+            found = [render_choice(kubernetes, choice, folder) for choice in choices()]
+            rendered.write_text(json.dumps(found))
+    return dict(zip(choices(), json.loads(rendered.read_text()), strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -93,20 +93,6 @@ SCHEMAS: Final[dict[str, Schema]] = {
                 "cooldownPeriod": _SECONDS,
                 "minReplicaCount": _REPLICAS,
                 "maxReplicaCount": _REPLICAS,
-                "fallback": _object(
-                    {
-                        "failureThreshold": _REPLICAS,
-                        "replicas": _REPLICAS,
-                        "behavior": {
-                            "enum": [
-                                "static",
-                                "currentReplicas",
-                                "currentReplicasIfHigher",
-                                "currentReplicasIfLower",
-                            ]
-                        },
-                    }
-                ),
                 "advanced": _object(
                     {
                         "horizontalPodAutoscalerConfig": _object(
