@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import command
 from tests.edge.conftest import free_address
@@ -56,6 +58,11 @@ def running_pod(
     log = folder / "server.log"
     with running_server(log, **environ) as server:
         yield Pod(installation, server, metrics, generated, log, environ)
+
+
+def ask(address: str, path: str) -> httpx.Response:
+    """A page of the port for probes; no proxy of the machine has a part in it."""
+    return httpx.get(f"http://{address}{path}", timeout=10, trust_env=False)
 
 
 def run_job(

@@ -15,10 +15,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from tests.e2e.conftest import running_server
-from tests.e2e.test_metrics import ask, scraped
 from tests.kubernetes.installation import Installation
 from tests.kubernetes.rendering import Choice, Object, named
-from tests.kubernetes.running import Pod, run_job, running_pod
+from tests.kubernetes.running import Pod, ask, run_job, running_pod
 from upscaled import Client, FailedPreconditionError, InvalidRequestError, QuotaExceededError
 
 FAST = "real-esrgan-animevideo-v3"
@@ -38,7 +37,7 @@ def _probe(pod: Pod, name: str) -> bool:
     probe = pod.installation.server[name]
     if "httpGet" in probe:
         assert probe["httpGet"]["port"] == "metrics"
-        return ask(pod.metrics, probe["httpGet"]["path"])[0] == 200
+        return ask(pod.metrics, probe["httpGet"]["path"]).is_success
     with grpc.insecure_channel(pod.server.address) as channel:
         request = health_pb2.HealthCheckRequest(service=probe["grpc"].get("service", ""))
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=probe["timeoutSeconds"])
@@ -70,7 +69,7 @@ def test_the_queue_that_the_autoscaler_watches_is_one_that_the_server_tells_of(
 ) -> None:
     queue, _busy = named(scaled, "HorizontalPodAutoscaler", "upscaled")["spec"]["metrics"]
     name = queue["pods"]["metric"]["name"]
-    assert name in {found for found, _ in scraped(pod.metrics)}
+    assert f"\n{name}" in ask(pod.metrics, "/metrics").text
 
 
 def test_no_url_is_fetched_and_nobody_is_called_back(pod: Pod, sample: bytes) -> None:
