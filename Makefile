@@ -18,7 +18,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -126,6 +126,17 @@ bench-edge: $(VENV)/.edge ## what HTTP through Envoy adds to gRPC, and 200 calle
 
 bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 	@$(BIN)/python -m tests.benchmarks.jobs_store
+
+bench-autoscaling: $(READY) ## a day of traffic and autoscaling, simulated; writes docs/benchmarks/autoscaling.json
+	@$(BIN)/python -m tests.benchmarks.autoscaling
+	@$(BIN)/python scripts/render_capacity.py
+
+# promtool comes with Prometheus (Debian: the package prometheus).
+alerts-check: $(READY) ## rules, alerts and their cases with promtool, and the dashboard as its script gives it
+	@promtool check rules deploy/prometheus/rules.yaml deploy/prometheus/alerts.yaml
+	@promtool check config deploy/prometheus/prometheus.yaml
+	@promtool test rules deploy/prometheus/tests/*.yaml
+	@$(BIN)/python scripts/render_dashboard.py --check
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load
