@@ -16,7 +16,7 @@ from upscaled_server.pool.scheduler.policy import Grant, Policy, Scheduler, Unit
 from upscaled_server.pool.settings import PoolSettings
 
 _DEVICE = "device"
-# A step of a band, as measured. What one run takes of memory is far from what a device has.
+# About a band of a large image. What one run takes of memory is far from what a device has.
 _STEP_SECONDS = 0.2
 _BUDGET_BYTES, _STATE_BYTES, _WORKING_BYTES = 8 << 30, 32 << 20, 256 << 20
 # By how much a step may take more or less than was estimated.

@@ -29,7 +29,7 @@ class ScalerSettings:
     calm_seconds: float = 300.0
     down_period_seconds: float = 60.0
     start_seconds: float = 60.0
-    grace_seconds: float = 30.0
+    grace_seconds: float = 60.0
 
 
 # Closer to its target than this, a metric changes nothing: Kubernetes' default.

@@ -10,7 +10,7 @@ from tests.benchmarks.autoscaling.traffic import Mix
 from upscaled._retry import Retries
 from upscaled_server.pool.settings import PoolSettings
 
-MAIN = "autoscaled"
+MAIN, TUNED = "autoscaled", "lower_target_short_queue"
 
 
 def scenarios(megapixels_per_second: float) -> dict[str, Scenario]:
@@ -28,7 +28,7 @@ def scenarios(megapixels_per_second: float) -> dict[str, Scenario]:
         "more_at_least": replace(main, scaler=replace(scaler, minimum=5)),
         "slow_start": replace(main, scaler=replace(scaler, start_seconds=300.0)),
         "short_queue": replace(main, pool=short_queue),
-        "lower_target_short_queue": replace(main, scaler=quick, pool=short_queue),
+        TUNED: replace(main, scaler=quick, pool=short_queue),
         "no_retries": replace(main, retries=Retries(max_retries=0)),
         "fixed": replace(main, scaler=None, replicas=5),
         "fixed_at_the_peak": replace(main, scaler=None, replicas=scaler.maximum),

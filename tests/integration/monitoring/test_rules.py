@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
 from expressions import ALERTS, PROMETHEUS, RULES, alerts
 from tests.conftest import REPO
+
+from upscaled_server.app import SETTINGS
 
 NAMES = sorted({rule["alert"] for rule in alerts()})
 CASES = sorted((PROMETHEUS / "tests").glob("*.yaml"))
@@ -30,7 +33,7 @@ def test_rules_alerts_and_the_example_are_valid(promtool: str) -> None:
 
 
 @pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
-def test_the_alerts_fire_and_clear_as_the_cases_say(promtool: str, cases: object) -> None:
+def test_the_alerts_fire_and_clear_as_the_cases_say(promtool: str, cases: Path) -> None:
     done = subprocess.run(
         [promtool, "test", "rules", str(cases)], capture_output=True, text=True, check=False
     )
@@ -88,10 +91,17 @@ def _minutes(duration: str) -> int:
 
 
 def _settings() -> set[str]:
-    from upscaled_server.app import SETTINGS
-
     return {
         f"{kind.model_config.get('env_prefix', '')}{field}".upper()
         for kind in SETTINGS
         for field in kind.model_fields
     }
+
+
+def test_the_commands_of_the_readme_make_rules_for_the_operator(tmp_path: Path) -> None:
+    readme = (PROMETHEUS / "README.md").read_text()
+    script = readme.split("```sh\n")[1].split("```")[0].replace("deploy/prometheus", str(PROMETHEUS))
+    subprocess.run(["sh", "-eu", "-c", script], cwd=tmp_path, check=True)
+    found = list(yaml.safe_load_all((tmp_path / "upscaled-rules.yaml").read_text()))
+    assert [each["metadata"]["name"] for each in found] == ["upscaled-rules", "upscaled-alerts"]
+    assert [each["spec"] for each in found] == [yaml.safe_load(path.read_text()) for path in (RULES, ALERTS)]
