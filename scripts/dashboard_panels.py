@@ -346,7 +346,7 @@ DEVICES = Row(
         ),
         Panel(
             "Memory",
-            "Bytes that runs and models take of a device, of what they may.",
+            "Memory in use, of what there is: of a card all of it, of a CPU that of the worker.",
             "percentunit",
             (
                 Query(
@@ -409,9 +409,9 @@ JOBS = Row(
         ),
         Panel(
             "Tried again",
-            "Attempts that were not the first of their job, per second.",
+            "Jobs that went back to the queue because a worker or the server ended, per second.",
             "ops",
-            (Query(f"sum(rate(upscaled_job_retries_total{{{_AT}}}[$__rate_interval]))", "attempts"),),
+            (Query(f"sum(rate(upscaled_job_retries_total{{{_AT}}}[$__rate_interval]))", "jobs"),),
         ),
         Panel(
             "Callbacks",
