@@ -32,6 +32,7 @@ def test_rules_alerts_and_the_example_are_valid(promtool: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.timeout(600)  # half a minute of work, on a machine that may be busy with other tests
 @pytest.mark.parametrize("cases", CASES, ids=lambda path: path.stem)
 def test_the_alerts_fire_and_clear_as_the_cases_say(promtool: str, cases: Path) -> None:
     done = subprocess.run(
@@ -77,6 +78,23 @@ def test_the_runbooks_have_no_entry_without_an_alert_and_name_only_settings_that
     assert sorted(re.findall(r"^## (.+)$", text, re.MULTILINE)) == NAMES
     named = set(re.findall(r"UPSCALED_[A-Z_]*[A-Z]", text + ALERTS.read_text()))
     assert named <= _settings()
+
+
+def test_the_page_of_objectives_says_what_the_alerts_watch() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| (\d+) (\w+) and (\d+) (\w+) \| [\d.]+% \| (\w+) \|$",
+        (REPO / "docs" / "slo.md").read_text(),
+        re.MULTILINE,
+    )
+    budgets = {"UpscaledErrorBudgetBurn": "0.001", "UpscaledLatencyBudgetBurn": "0.05"}
+    watched = [rule for rule in alerts() if rule["alert"] in budgets]
+    assert len(rows) == len(watched)
+    for (name, rate, long, long_unit, short, short_unit, severity), rule in zip(rows, watched, strict=True):
+        bound = budgets[name] if rate == "1" else f"{rate} * {budgets[name]}"
+        windows = f"{long}{long_unit[0]}", f"{short}{short_unit[0]}"
+        assert (rule["alert"], rule["labels"]) == (name, {"severity": severity, "window": windows[0]})
+        for window in windows:
+            assert re.search(rf":ratio{window} > {re.escape(bound)}(\s|$)", rule["expr"]), rule["expr"]
 
 
 def _fires_then_clears(case: dict[str, list[dict[str, object]]], name: str) -> bool:
