@@ -23,8 +23,8 @@ MEASURED = REPO / "docs" / "benchmarks"
 CHART = MEASURED / "autoscaling.svg"
 
 _TITLES = {
-    "autoscaled": "as `deploy/kubernetes` has it, but up to 20 replicas in place of 10: 30 s of queue for each "
-    "replica, which starts within 60 s",
+    "autoscaled": "as `deploy/kubernetes` has it, but up to 20 replicas in place of 10: 30 s of queue for "
+    "each replica, which starts within 60 s",
     "lower_target": "10 s of queue for each replica",
     "with_busy": "30 s of queue, or devices at work for more than 70% of the time",
     "more_at_least": "never fewer than 5 replicas",

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,7 +72,3 @@ def test_each_query_finds_numbers_in_a_real_prometheus(prometheus: Prometheus, n
 def test_no_rule_fails_in_a_real_prometheus(prometheus: Prometheus) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
     assert [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"] == []
-
-
-def test_the_folder_of_the_dashboard_holds_nothing_else() -> None:
-    assert [path.name for path in Path(DASHBOARD.parent).iterdir()] == [DASHBOARD.name]
