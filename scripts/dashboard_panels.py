@@ -48,8 +48,14 @@ def _quantile(share: float, metric: str, by: str, at: str = _AT) -> str:
     return f"histogram_quantile({share}, {buckets})"
 
 
-def _mean(metric: str, by: str, window: str) -> str:
-    total, count = (f"sum by ({by}) (rate({metric}_{what}{{{_AT}}}[{window}]))" for what in ("sum", "count"))
+def _mean(metric: str, by: str) -> str:
+    total, count = (_rate(f"{metric}_{what}", by) for what in ("sum", "count"))
+    return f"{total} / ({count} > 0)"
+
+
+def _mean_so_far(metric: str, by: str) -> str:
+    """Of what happens too seldom for a rate."""
+    total, count = (f"sum by ({by}) ({metric}_{what}{{{_AT}}})" for what in ("sum", "count"))
     return f"{total} / ({count} > 0)"
 
 
@@ -289,7 +295,7 @@ QUEUE = Row(
             "batches.",
             "none",
             (
-                Query(_mean("upscaled_batch_size", "job", "$__rate_interval"), "mean"),
+                Query(_mean("upscaled_batch_size", "job"), "mean"),
                 Query(_quantile(0.95, "upscaled_batch_size", "job"), "95th percentile"),
             ),
         ),
@@ -384,9 +390,9 @@ DEVICES = Row(
         ),
         Panel(
             "Time to load a model",
-            "Mean, with the download of its weights where that was needed.",
+            "Mean since the servers started, with the download of weights where that was needed.",
             "s",
-            (Query(_mean("upscaled_model_load_duration_seconds", "model", "$__range"), "{{model}}"),),
+            (Query(_mean_so_far("upscaled_model_load_duration_seconds", "model"), "{{model}}"),),
         ),
     ),
 )

@@ -16,7 +16,7 @@ DASHBOARD = REPO / "deploy" / "grafana" / "upscaled.json"
 RULES, ALERTS = PROMETHEUS / "rules.yaml", PROMETHEUS / "alerts.yaml"
 
 # What Grafana puts in place of its variables.
-_GRAFANA = {"$job": ".*", "$instance": ".*", "$__rate_interval": "5m", "$__range": "6h"}
+_GRAFANA = {"$job": ".*", "$instance": ".*", "$__rate_interval": "5m"}
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}")
@@ -70,9 +70,9 @@ def all_expressions() -> dict[str, str]:
 
 
 def _filled(expr: str) -> str:
-    # The longer first: $__range is how $__rate_interval does not begin, but a new one could.
-    for name in sorted(_GRAFANA, key=len, reverse=True):
-        expr = expr.replace(name, _GRAFANA[name])
+    for name, value in _GRAFANA.items():
+        expr = expr.replace(name, value)
+    assert "$" not in expr, f"a variable of Grafana's that is not known here: {expr}"
     return expr
 
 
