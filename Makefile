@@ -76,12 +76,12 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
 
-DOCS := scripts/render_settings.py
+DOCS := scripts/render_settings.py scripts/render_capacity.py scripts/render_dashboard.py
 
-docs: $(READY) ## write the pages that come of the code: docs/settings.md
+docs: $(READY) ## write the pages that come of code and measurements
 	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
 
-docs-check: $(READY) ## the pages that come of the code, as the code gives them
+docs-check: $(READY) ## whether the pages that come of code and measurements are as these give them
 	@for script in $(DOCS); do $(BIN)/python $$script --check || exit 1; done
 
 $(VENV)/.edge: $(READY)

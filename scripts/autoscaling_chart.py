@@ -14,7 +14,7 @@ _HEIGHT, _TOP, _GAP = 128, 64, 58
 _MAIN, _TUNED = "autoscaled", "lower_target_short_queue"
 _COLOURS = {_MAIN: "#6b7280", _TUNED: "#2563eb"}
 _NAMES = {
-    _MAIN: "as deploy/kubernetes has it",
+    _MAIN: "30 s of queue for each replica",
     _TUNED: "10 s of queue for each replica, at most 10 s pending",
 }
 _OFFERED = "#fcd34d"

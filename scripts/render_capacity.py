@@ -23,14 +23,15 @@ MEASURED = REPO / "docs" / "benchmarks"
 CHART = MEASURED / "autoscaling.svg"
 
 _TITLES = {
-    "autoscaled": "as `deploy/kubernetes` has it, but up to 20 replicas in place of 10: 30 s of queue for "
-    "each replica, which starts within 60 s",
+    "autoscaled": "30 s of queue for each replica, which starts within 60 s",
     "lower_target": "10 s of queue for each replica",
     "with_busy": "30 s of queue, or devices at work for more than 70% of the time",
     "more_at_least": "never fewer than 5 replicas",
     "slow_start": "a replica starts within 300 s: a node must come first",
     "short_queue": "`UPSCALED_MAX_PENDING_SECONDS=10`, below the target of 30 s",
     "lower_target_short_queue": "`UPSCALED_MAX_PENDING_SECONDS=10` and 10 s of queue for each replica",
+    "manifests": "as `deploy/kubernetes` has it: `UPSCALED_MAX_PENDING_SECONDS=30`, 10 s of queue for each "
+    "replica or devices at work for more than 70% of the time",
     "no_retries": "clients do not come back when they are refused",
     "fixed": "always 5 replicas",
     "fixed_at_the_peak": "always 20 replicas",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.benchmarks.autoscaling.scenarios import MANIFESTS, scenarios
 from tests.conftest import REPO
 from tests.kubernetes.rendering import Choice, Object, named
 
@@ -138,3 +139,22 @@ def test_both_autoscalers_scale_the_server_alike(installations: dict[Choice, lis
     assert hpa["behavior"] == keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     thresholds = [float(each["metadata"]["threshold"]) for each in keda["triggers"]]
     assert thresholds == list(_wanted(_hpa(installations)).values())
+
+
+def test_the_simulated_day_has_the_numbers_of_the_manifests(
+    installations: dict[Choice, list[Object]],
+) -> None:
+    scenario = scenarios(1.0)[MANIFESTS]
+    scaler, hpa = scenario.scaler, _hpa(installations)["spec"]
+    assert scaler is not None
+    assert (scaler.minimum, scaler.maximum) == (hpa["minReplicas"], hpa["maxReplicas"])
+    assert [scaler.queue_target, scaler.busy_target] == list(_wanted(_hpa(installations)).values())
+    up, down = hpa["behavior"]["scaleUp"], hpa["behavior"]["scaleDown"]
+    assert {each["periodSeconds"] for each in up["policies"]} == {scaler.up_period_seconds}
+    assert {"type": "Pods", "value": scaler.up_pods, "periodSeconds": scaler.up_period_seconds} in up[
+        "policies"
+    ]
+    assert down["stabilizationWindowSeconds"] == scaler.calm_seconds
+    assert [each["periodSeconds"] for each in down["policies"]] == [scaler.down_period_seconds]
+    settings = (REPO / "deploy/kubernetes/components/calls-only/kustomization.yaml").read_text()
+    assert f"UPSCALED_MAX_PENDING_SECONDS={scenario.pool.max_pending_seconds:g}\n" in settings

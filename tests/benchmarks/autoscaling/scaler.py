@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalerSettings:
-    """Seconds, where nothing else is said; the defaults are those of `deploy/kubernetes`, but for the
-    maximum, which is 10 there.
+    """Seconds, where nothing else is said; `scenarios.MANIFESTS` has those of `deploy/kubernetes`.
 
     `queue_target`: device seconds of queue for each replica. `busy_target`: share of the time for which a
     device is at work; None: only the queue counts. Within `up_period_seconds` replicas are at most doubled,

@@ -11,6 +11,8 @@ from upscaled._retry import Retries
 from upscaled_server.pool.settings import PoolSettings
 
 MAIN, TUNED = "autoscaled", "lower_target_short_queue"
+MANIFESTS = "manifests"
+"""As `deploy/kubernetes` has it."""
 
 
 def scenarios(megapixels_per_second: float) -> dict[str, Scenario]:
@@ -21,6 +23,7 @@ def scenarios(megapixels_per_second: float) -> dict[str, Scenario]:
     main = Scenario(mix=Mix(megapixels_per_second), scaler=scaler, pool=defaults)
     short_queue = defaults.model_copy(update={"max_pending_seconds": 10.0})
     quick = replace(scaler, queue_target=10.0)
+    bounded = defaults.model_copy(update={"max_pending_seconds": 30.0})
     return {
         MAIN: main,
         "lower_target": replace(main, scaler=quick),
@@ -29,6 +32,9 @@ def scenarios(megapixels_per_second: float) -> dict[str, Scenario]:
         "slow_start": replace(main, scaler=replace(scaler, start_seconds=300.0)),
         "short_queue": replace(main, pool=short_queue),
         TUNED: replace(main, scaler=quick, pool=short_queue),
+        MANIFESTS: replace(
+            main, scaler=replace(quick, busy_target=0.7, up_period_seconds=15.0), pool=bounded
+        ),
         "no_retries": replace(main, retries=Retries(max_retries=0)),
         "fixed": replace(main, scaler=None, replicas=5),
         "fixed_at_the_peak": replace(main, scaler=None, replicas=scaler.maximum),

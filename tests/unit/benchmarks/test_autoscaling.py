@@ -157,6 +157,10 @@ def test_what_the_page_says_of_the_days_is_so() -> None:
     assert main["refused_share"] < tuned["refused_share"] < 1.5 * main["refused_share"]
     assert _refused_outside_bursts(TUNED) == pytest.approx(0.1, abs=0.03)
     assert tuned["wait_p95_seconds"] < 0.5 < days["lower_target"]["wait_p95_seconds"]
+    manifests = days["manifests"]
+    assert manifests["wait_p95_seconds"] < 0.5
+    assert manifests["refused"] < min(main["refused"], tuned["refused"])
+    assert manifests["replica_hours"] / main["replica_hours"] == pytest.approx(1.5, abs=0.05)
     assert days["slow_start"]["refused"] / main["refused"] == pytest.approx(7, rel=0.1)
     assert days["no_retries"]["refused"] / main["refused"] == pytest.approx(2, rel=0.1)
     assert days["fixed"]["refused_share"] == pytest.approx(0.1, rel=0.1)
