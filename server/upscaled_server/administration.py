@@ -20,6 +20,7 @@ from upscaled_server.access.settings import AccessSettings
 from upscaled_server.access.tokens import Tokens, TokenSettings
 from upscaled_server.api.admin import AdminServicer
 from upscaled_server.api.admin_socket import open_admin_socket
+from upscaled_server.api.health import Health
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.errors import DomainError, FailedPrecondition
 from upscaled_server.pool.pool import Pool
@@ -43,6 +44,7 @@ async def administration(
     *,
     optional: bool,
     tokens: TokenSettings | None = None,
+    health: Health | None = None,
 ) -> AsyncIterator[tuple[Access, AdminServicer, SqliteStore]]:
     """What a locked data folder knows of callers, kept up to date while the context lasts.
 
@@ -71,7 +73,7 @@ async def administration(
         servicer = AdminServicer(directory, access.gates, catalogue, pool)
         # Until somebody is there who can delete files, as a server is once it has them.
         servicer.delete_all_of = partial(_refuse_what_is_stored, store)
-        socket = await open_admin_socket(folder, servicer)
+        socket = await open_admin_socket(folder, servicer, health)
         if socket is not None:
             stack.push_async_callback(socket.stop, _STOP_SECONDS)
         yield access, servicer, store

@@ -138,6 +138,8 @@ class App:
         """
         allow_many_descriptors()
         try:
+            # Health can be asked before the rest is up, and takes a server for serving until it is told.
+            await self._health.ready(False)
             self._stack.enter_context(self._folder)
             # Before anything starts threads: the codec process is forked from.
             await self._codec.start()
@@ -209,6 +211,7 @@ class App:
             self._pool,
             optional=self._listen.auth == "none",
             tokens=self._settings[TokenSettings],
+            health=self._health,
         )
 
     def _check_options(self, options: Options, caller: Caller) -> Settled:

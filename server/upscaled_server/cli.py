@@ -1,5 +1,5 @@
-"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys`, `callers`,
-`backup` and `restore`.
+"""The server's share of the `upscaled` command: `serve`, `calibrate`, `health`, `models pull`, `keys`,
+`callers`, `backup` and `restore`.
 
 Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
 
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from upscaled_server.commands import backup, calibrate, callers, keys
+from upscaled_server.commands import backup, calibrate, callers, health, keys
 from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
 
 
@@ -26,6 +26,7 @@ def register(app: typer.Typer, models: typer.Typer) -> None:
     """Add the commands to `upscaled` and to `upscaled models`."""
     app.command("serve")(serve)
     app.command("calibrate")(calibrate.calibrate)
+    app.command("health")(health.health)
     models.command("pull")(pull)
     keys_app = typer.Typer(help="Keys of those who may call a server.", no_args_is_help=True)
     keys_app.command("create")(keys.create)

@@ -16,7 +16,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
-    """Says nothing until it is told."""
+    """Of the server itself grpc's servicer says SERVING until it is told: tell it before it can be asked."""
 
     def __init__(self, services: Iterable[str]) -> None:
         """`services`: full names of the services that are ready when the server is."""
