@@ -1,5 +1,5 @@
-"""The socket in the data folder through which the server's own user administers it without a key, and asks for
-its health without a port or a certificate."""
+"""The socket in the data folder through which the server's own user administers it without a key, and asks
+for its health without a port or a certificate."""
 
 from __future__ import annotations
 

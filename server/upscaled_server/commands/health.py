@@ -29,7 +29,8 @@ def health(
         str,
         typer.Option(
             "--service",
-            help="Full name of a service, or `liveness`: whether the process answers. Default: the whole server.",
+            help="Full name of a service, or `liveness`: whether the process answers. Default: the "
+            "whole server.",
         ),
     ] = "",
     timeout: Annotated[
