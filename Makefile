@@ -9,6 +9,8 @@ EDGE ?= 127.0.0.1:8080
 # A server that runs already; `make edge` starts one of its own where none is named.
 SERVER ?=
 WORKERS ?= 3
+# The image that `make container-check` builds.
+STAGE ?= cpu
 
 IMAGE ?= docs/sample.png
 # Photographs for the benchmarks of media, and a folder with weights that need not be fetched.
@@ -18,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -140,6 +142,16 @@ alerts-check: $(READY) ## rules, alerts and their cases with promtool, and the d
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load
+
+locks: $(READY) ## pin and hash what the images install, from the public index (LOCK_ARGS=--upgrade)
+	@$(BIN)/python scripts/locks.py $(LOCK_ARGS)
+
+sbom: $(READY) ## what is in the images, with licences, as CycloneDX: deploy/docker/sbom
+	@$(BIN)/python scripts/sbom.py
+
+# Takes root, for the overlays that stand for a container engine.
+container-check: $(READY) ## build the Dockerfile's image without an engine and run its server (STAGE=cpu|cuda)
+	@CONTAINER_STAGE=$(STAGE) $(BIN)/python -m pytest -q --timeout 1800 tests/container $(PYTEST_ARGS)
 
 clean: ## remove what the targets made, except .venv
 	@rm -rf bench-results demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .proto-deps

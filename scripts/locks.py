@@ -2,7 +2,7 @@
 
     python scripts/locks.py [--upgrade]
 
-Writes `deploy/docker/locks/`: `cpu.txt` (ncnn alone), `cuda.txt` (PyTorch and its CUDA libraries beside it) and
+Writes `deploy/docker/locks/`: `cpu.txt` (ncnn alone), `cuda.txt` (PyTorch and its CUDA libraries too) and
 `build.txt` (what builds this project's own wheel). Pins stay as they are where `pyproject.toml` still allows
 them; `--upgrade` moves all of them to the newest.
 """

@@ -2,8 +2,9 @@
 
     python scripts/sbom.py
 
-Writes `deploy/docker/sbom/cpu.cdx.json` and `cuda.cdx.json` from the locks. Licences come from the metadata of
-the very files that pip would install, which it asks the package index for. The same locks give the same bytes.
+Writes `deploy/docker/sbom/cpu.cdx.json` and `cuda.cdx.json` from the locks. Licences come from the metadata
+of the very files that pip would install, which it asks the package index for. The same locks give the same
+bytes.
 """
 
 from __future__ import annotations
