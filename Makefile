@@ -150,7 +150,7 @@ sbom: $(READY) ## what is in the images, with licences, as CycloneDX: deploy/doc
 	@$(BIN)/python scripts/sbom.py
 
 # Takes root, for the overlays that stand for a container engine.
-container-check: $(READY) ## build the Dockerfile's image without an engine and run its server (STAGE=cpu|cuda)
+container-check: $(READY) ## build the Dockerfile's image without an engine and run its server (STAGE=cuda: the other)
 	@CONTAINER_STAGE=$(STAGE) $(BIN)/python -m pytest -q --timeout 1800 tests/container $(PYTEST_ARGS)
 
 clean: ## remove what the targets made, except .venv
