@@ -49,7 +49,7 @@ def image() -> Iterator[Image]:
 def running(image: Image, data: Path, **environ: str) -> Iterator[Container]:
     """A server of the image, as its user, on a root that is read-only."""
     data.mkdir(exist_ok=True)
-    os.chown(data, 10001, 10001)
+    os.chown(data, 65532, 65532)
     entry = [*image.dockerfile.last(image.stage, "ENTRYPOINT").words, "serve", "--listen", "127.0.0.1:0"]
     command = image.command(*entry, binds={DATA: data}, **environ)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -35,8 +35,8 @@ def test_it_enlarges_an_image(container: Container) -> None:
 def test_it_is_not_root_and_has_no_way_to_become_root(container: Container) -> None:
     lines = Path(f"/proc/{container.process.pid}/status").read_text().splitlines()
     status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
-    assert set(status["Uid"]) == {"10001"}
-    assert set(status["Gid"]) == {"10001"}
+    assert set(status["Uid"]) == {"65532"}
+    assert set(status["Gid"]) == {"65532"}
     assert status["Groups"] == []
     assert status["NoNewPrivs"] == ["1"]
     assert {int(status[name][0], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
