@@ -1,4 +1,5 @@
-"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys` and `callers`.
+"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys`, `callers` and
+`logs`.
 
 Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
 
@@ -17,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from upscaled_server.commands import calibrate, callers, keys
+from upscaled_server.commands import calibrate, callers, keys, log_levels
 from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
 
 
@@ -38,6 +39,9 @@ def register(app: typer.Typer, models: typer.Typer) -> None:
     callers_app.command("list")(callers.list_callers)
     callers_app.command("delete")(callers.delete)
     app.add_typer(callers_app, name="callers")
+    logs_app = typer.Typer(help="What a running server logs.", no_args_is_help=True)
+    logs_app.command("level")(log_levels.set_level)
+    app.add_typer(logs_app, name="logs")
 
 
 def serve(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from upscaled_server.errors import ProcessingFailed, Unavailable
 from upscaled_server.media.codec import wire
+from upscaled_server.telemetry import log_lines
 
 # Nothing of the server's environment is the decoder's business: it may hold keys.
 _ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
@@ -53,7 +54,7 @@ class ZygoteLink:
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=kept | _ENVIRONMENT_SET,
+                env=kept | _ENVIRONMENT_SET | log_lines.child_environment(),
                 # A Ctrl-C at the server's terminal is the server's to handle: running decodes may finish.
                 start_new_session=True,
             )

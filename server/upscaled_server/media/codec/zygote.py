@@ -16,6 +16,7 @@ import sys
 from typing import NoReturn
 
 from upscaled_server.media.codec import child, wire
+from upscaled_server.telemetry import log_lines
 
 
 class Zygote:
@@ -126,6 +127,7 @@ class Zygote:
 
 
 def main() -> None:
+    log_lines.follow_environment()
     child.preload()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         Zygote(control).serve()
