@@ -1,4 +1,4 @@
-"""An OTLP collector that keeps the spans it is sent, over HTTP and over gRPC; and a trace as it is looked at."""
+"""An OTLP collector that keeps the spans it is sent, over HTTP and over gRPC."""
 
 from __future__ import annotations
 

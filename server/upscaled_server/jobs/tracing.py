@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from upscaled_server.access.caller import ANONYMOUS
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.telemetry import log_lines, tracing
 from upscaled_server.telemetry.tracing import Attributes, Kind, Span
+
+log = logging.getLogger("upscaled_server.jobs")
 
 
 @contextmanager
@@ -39,7 +42,11 @@ def attempt_of(job: Job, now: float) -> Iterator[Span]:
 
 
 def note_outcome(span: Span, job: Job) -> None:
-    """How the attempt ended; a job that was put back into the queue is no failure."""
+    """How the attempt ended, for the trace and the log; a job that was put back into the queue is no
+    failure."""
     span.set({"upscaled.job_state": job.state.value})
-    if job.state is State.FAILED:
-        span.fail("" if job.failure is None else job.failure.reason)
+    if job.state is State.FAILED and job.failure is not None:
+        span.fail(job.failure.reason)
+        log.info("job %s failed: %s", job.id, job.failure.message)
+    else:
+        log.debug("job %s is %s", job.id, job.state.value)

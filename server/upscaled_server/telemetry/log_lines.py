@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -34,8 +33,6 @@ _SECRETS = (
     (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s?#\"'<>]*)\?[^\s\"'<>]*"), r"\1?…"),
     (re.compile(r"([?&][\w.%-]+=)[^\s&\"'<>]+"), r"\1…"),
 )
-
-FORMAT_VARIABLE = "UPSCALED_LOG_FORMAT"
 
 _fields: ContextVar[dict[str, str]] = ContextVar("log_fields", default={})  # noqa: B039 - never changed
 
@@ -128,16 +125,10 @@ def to_stderr(*, as_json: bool, level: int) -> None:
     sys.excepthook = _log_end
 
 
-def child_environment() -> dict[str, str]:
-    """What tells a process that writes to the same stderr how this one logs."""
+def format_name() -> str:
+    """How this process logs, for those that it starts and that write to the same stderr: json or text."""
     formatters = [each.formatter for each in logging.getLogger().handlers]
-    as_json = any(isinstance(each, JsonFormatter) for each in formatters)
-    return {FORMAT_VARIABLE: "json" if as_json else "text"}
-
-
-def follow_environment() -> None:
-    """The other side of `child_environment`."""
-    to_stderr(as_json=os.environ.get(FORMAT_VARIABLE) == "json", level=logging.INFO)
+    return "json" if any(isinstance(each, JsonFormatter) for each in formatters) else "text"
 
 
 def to_parent() -> None:

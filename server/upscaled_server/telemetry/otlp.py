@@ -7,6 +7,7 @@ does not fit is dropped, and the end of the server waits `_CLOSE_SECONDS` for th
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,11 @@ _EXPORT_SECONDS = 5.0
 """For one request to the collector, its repetitions included; OTEL_EXPORTER_OTLP_TIMEOUT is another."""
 _CLOSE_SECONDS = 3.0
 _HTTP_PATH = "/v1/traces"
+_PACKAGES = (
+    "opentelemetry.sdk",
+    "opentelemetry.exporter.otlp.proto.http",
+    "opentelemetry.exporter.otlp.proto.grpc",
+)
 
 
 class TracingSettings(BaseSettings):
@@ -70,10 +76,7 @@ class TracingSettings(BaseSettings):
 
 def _installed() -> bool:
     try:
-        return all(
-            importlib.util.find_spec(f"opentelemetry.{name}")
-            for name in ("sdk", "exporter.otlp.proto.http", "exporter.otlp.proto.grpc")
-        )
+        return all(map(importlib.util.find_spec, _PACKAGES))
     except ModuleNotFoundError:
         return False
 
@@ -84,6 +87,8 @@ def exported(settings: TracingSettings, version: str) -> Iterator[None]:
     if not settings.traces_endpoint:
         yield
         return
+    # Of what is tried again it says nothing: a collector that is away for a day would fill the log.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
     provider = _provider(settings, version)
     tracing.record_with(_Recorder(provider.get_tracer("upscaled", version)))
     try:

@@ -50,11 +50,14 @@ class ZygoteLink:
         with theirs:
             kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
             process = subprocess.Popen(  # noqa: ASYNC220 - returns once the program runs
-                [sys.executable, "-P", "-m", "upscaled_server.media.codec.zygote", str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", "upscaled_server.media.codec.zygote"),
+                    *(str(theirs.fileno()), log_lines.format_name()),
+                ],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=kept | _ENVIRONMENT_SET | log_lines.child_environment(),
+                env=kept | _ENVIRONMENT_SET,
                 # A Ctrl-C at the server's terminal is the server's to handle: running decodes may finish.
                 start_new_session=True,
             )
