@@ -7,12 +7,14 @@ import json
 import os
 import pty
 import signal
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import trustme
 from PIL import Image
 
 from tests.e2e.conftest import running_server
@@ -99,6 +101,25 @@ def test_nobody_begins_a_line_or_writes_a_control_byte(keyed: KeyedServer) -> No
     assert not any(byte < 0x20 and byte != 0x0A for byte in raw)
     assert raw.isascii()
     assert b"\x7f" not in raw
+
+
+def test_strangers_at_a_port_with_tls_leave_no_lines_of_another_form(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate")
+    log = tmp_path / "log"
+    with running_server(
+        log,
+        UPSCALED_TLS_CERT_FILE=str(tmp_path / "certificate"),
+        UPSCALED_TLS_KEY_FILE=str(tmp_path / "key"),
+    ) as server:
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as stranger:
+            stranger.sendall(b"GET /FORGED-41 HTTP/1.1\r\n\r\n")
+            while stranger.recv(4096):
+                pass
+    assert entries(log)
 
 
 def test_a_worker_that_crashes_leaves_lines_of_the_same_kind(tmp_path: Path) -> None:
@@ -192,7 +213,7 @@ def shared_keyed(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield running
 
 
-def test_on_a_terminal_people_get_text(tmp_path: Path) -> None:
+def test_on_a_terminal_people_get_text() -> None:
     ours, theirs = pty.openpty()
     terminal = Path(os.ttyname(theirs))
     with running_server(terminal):

@@ -29,8 +29,5 @@ def _log_line(line: bytes, name: str, pid: int) -> None:
     if not line.strip():
         return
     text = line.decode(errors="replace").rstrip()
-    record = log_lines.read_line(text, {"worker": name, "pid": str(pid)})
-    if record is None:
+    if not log_lines.log_again(text, {"worker": name, "pid": str(pid)}):
         log.warning("worker %s (pid %d): %s", name, pid, text)
-    elif (logger := logging.getLogger(record.name)).isEnabledFor(record.levelno):
-        logger.handle(record)

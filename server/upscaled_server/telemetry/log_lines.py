@@ -117,10 +117,11 @@ def handler(stream: IO[str], *, as_json: bool) -> logging.Handler:
     return made
 
 
-def to_stderr(*, as_json: bool, level: int) -> None:
-    """The records of this process go to stderr, and so does an error that ends it."""
+def to_stderr(*, as_json: bool, level: int, stream: IO[str] | None = None) -> None:
+    """The records of this process go to stderr, and so does an error that ends it. `stream`: where that leads,
+    if it is not `sys.stderr`."""
     root = logging.getLogger()
-    root.handlers[:] = [handler(sys.stderr, as_json=as_json)]
+    root.handlers[:] = [handler(sys.stderr if stream is None else stream, as_json=as_json)]
     root.setLevel(level)
     sys.excepthook = _log_end
 
@@ -168,3 +169,15 @@ def read_line(line: str, context: dict[str, str]) -> logging.LogRecord | None:
             "context": context,
         }
     )
+
+
+def log_again(line: str, context: dict[str, str]) -> bool:
+    """Log the record that a process of ours made this line of, if its level is logged here. False for any
+    other line."""
+    record = read_line(line, context)
+    if record is None:
+        return False
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
+    return True

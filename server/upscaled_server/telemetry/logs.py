@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from upscaled_server.telemetry import log_lines
+from upscaled_server.telemetry import log_lines, stray_lines
 
 AUDIT: Final = "upscaled_server.audit"
 """Who changed what. It is always logged, whatever the level of the others."""
@@ -36,7 +36,12 @@ class LogSettings(BaseSettings):
 def configure(settings: LogSettings) -> None:
     """Send the records of this process to stderr."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
-    log_lines.to_stderr(as_json=as_json, level=LEVELS[settings.log_level])
+    log_lines.to_stderr(
+        as_json=as_json,
+        level=LEVELS[settings.log_level],
+        # One JSON object a line is a promise of the whole stream.
+        stream=stray_lines.gather() if as_json else sys.stderr,
+    )
     logging.captureWarnings(True)
     logging.getLogger(AUDIT).setLevel(logging.INFO)
 

@@ -26,7 +26,8 @@ def test_a_current_span_goes_with_the_calls_made_in_it() -> None:
     with tracer.start_as_current_span("work") as span:
         context = span.get_span_context()
         sent = dict(transport.metadata)
-    expected = f"00-{trace.format_trace_id(context.trace_id)}-{trace.format_span_id(context.span_id)}-01"
+    ids = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
+    expected = f"00-{ids[0]}-{ids[1]}-{context.trace_flags:02x}"
     assert sent == {"authorization": "Bearer k", "traceparent": expected}
     assert dict(transport.metadata) == {"authorization": "Bearer k"}
 
