@@ -22,15 +22,19 @@ from upscaled_server.telemetry import tracing
 # Control characters, the line ends of Unicode, and halves of surrogate pairs, which no encoding takes.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+# Characters of a message, of one name or id, and of a line of a traceback; the rest is cut off.
+_MAX_TEXT = 8192
+
+# Their repetitions have bounds where others could make them look again and again from every next character.
 _SECRETS = (
     # Keys, whole or in part, wherever a caller puts one by mistake: only the public id is written down.
     (re.compile(r"(upk_[a-z0-9]{12}_)[A-Za-z0-9]+"), r"\1…"),
     (re.compile(r"(whsec_)[A-Za-z0-9+/=_-]+"), r"\1…"),
     (re.compile(r"(?i)(\bbearer\s+)(?!upk_)[\w.~+/=-]{8,}"), r"\1…"),
-    (re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"), "…"),
+    (re.compile(r"\beyJ[\w-]{1,2000}\.[\w-]+\.[\w-]*"), "…"),
     # Of URLs, whoever is named in them, and queries: both may be all that somebody needs to read a file.
-    (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@\"'<>]+@"), r"\1…@"),
-    (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://[^\s?#\"'<>]*)\?[^\s\"'<>]*"), r"\1?…"),
+    (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://)[^\s/?#@\"'<>]+@"), r"\1…@"),
+    (re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s?#\"'<>]{0,2000})\?[^\s\"'<>]*"), r"\1?…"),
     (re.compile(r"([?&][\w.%-]+=)[^\s&\"'<>]+"), r"\1…"),
 )
 
@@ -60,7 +64,9 @@ def bound() -> dict[str, str]:
 
 
 def cleaned(text: str) -> str:
-    """On one line, whatever it holds, and without secrets."""
+    """On one line, whatever it holds, of a bounded length, and without secrets."""
+    if len(text) > _MAX_TEXT:
+        text = text[:_MAX_TEXT] + "…"
     for secret, shown in _SECRETS:
         text = secret.sub(shown, text)
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
@@ -118,8 +124,8 @@ def handler(stream: IO[str], *, as_json: bool) -> logging.Handler:
 
 
 def to_stderr(*, as_json: bool, level: int, stream: IO[str] | None = None) -> None:
-    """The records of this process go to stderr, and so does an error that ends it. `stream`: where that leads,
-    if it is not `sys.stderr`."""
+    """The records of this process go to stderr, and so does an error that ends it. `stream`: where that
+    leads, if it is not `sys.stderr`."""
     root = logging.getLogger()
     root.handlers[:] = [handler(sys.stderr if stream is None else stream, as_json=as_json)]
     root.setLevel(level)

@@ -1,5 +1,5 @@
-"""What others write to stderr, libraries in C above all, as records of the log: grpc's core has lines of its own
-form, of what strangers send too."""
+"""What others write to stderr, libraries in C above all, as records of the log. grpc's core has lines of its
+own form, and writes them of what strangers send too."""
 
 from __future__ import annotations
 

@@ -114,6 +114,11 @@ def test_not_even_who_decodes_the_json_is_shown_a_forged_line() -> None:
     assert r"\nFORGED-41" in said["event"]
 
 
+@BOTH
+def test_a_line_has_a_bound(formatted: Callable[..., str]) -> None:
+    assert len(formatted("%s", "x" * 1_000_000)) < 10_000
+
+
 @given(st.text())
 def test_whatever_is_said_is_one_json_object_on_one_line(text: str) -> None:
     line = as_json("%s", text)
