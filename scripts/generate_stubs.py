@@ -3,8 +3,7 @@
 Writes `OUT_DIR/upscaled/v1/*_pb2.py`, `*_pb2_grpc.py` and their `.pyi`. Message and service stubs
 come from protoc, types from mypy-protobuf (protoc's own leave the services untyped).
 `--dependencies DIR` instead copies the google/ protos there, for buf, which has no module registry offline.
-`--descriptors FILE` instead writes the contract as a descriptor set, comments included, for Envoy and
-`scripts/render_openapi.py`.
+`--descriptors FILE` instead writes the contract as a descriptor set, for Envoy.
 """
 
 from __future__ import annotations
@@ -53,13 +52,14 @@ def generate(out: Path) -> None:
     )
 
 
-def write_descriptors(target: Path) -> None:
+def write_descriptors(target: Path, *, comments: bool = False) -> None:
     """The contract and what it imports as one descriptor set. The details of errors are in it too: without
-    them Envoy answers an error that has details with an empty body."""
+    them Envoy answers an error that has details with an empty body. Envoy reads no comments, and without
+    them the file fits into what `kubectl apply` can send as a ConfigMap."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _protoc(
         "--include_imports",
-        "--include_source_info",
+        *(["--include_source_info"] if comments else []),
         f"--descriptor_set_out={target}",
         more=("google/rpc/status.proto", "google/rpc/error_details.proto"),
     )

@@ -285,7 +285,7 @@ def _version() -> str:
 def rendered() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upscaled.pb"
-        write_descriptors(path)
+        write_descriptors(path, comments=True)
         files = FileDescriptorSet.FromString(path.read_bytes())
     examples = json.loads(EXAMPLES.read_text())
     return json.dumps(Description(files, examples).render(), indent=1, ensure_ascii=False) + "\n"

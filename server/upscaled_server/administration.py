@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from upscaled_server.access import jwks
@@ -20,7 +21,7 @@ from upscaled_server.access.tokens import Tokens, TokenSettings
 from upscaled_server.api.admin import AdminServicer
 from upscaled_server.api.admin_socket import open_admin_socket
 from upscaled_server.engine.catalogue import Catalogue
-from upscaled_server.errors import DomainError
+from upscaled_server.errors import DomainError, FailedPrecondition
 from upscaled_server.pool.pool import Pool
 from upscaled_server.state.sqlite import SqliteStore
 
@@ -68,10 +69,23 @@ async def administration(
         for work in keeping:
             stack.push_async_callback(_cancelled, asyncio.create_task(work))
         servicer = AdminServicer(directory, access.gates, catalogue, pool)
+        # Until somebody is there who can delete files, as a server is once it has them.
+        servicer.delete_all_of = partial(_refuse_what_is_stored, store)
         socket = await open_admin_socket(folder, servicer)
         if socket is not None:
             stack.push_async_callback(socket.stop, _STOP_SECONDS)
         yield access, servicer, store
+
+
+async def _refuse_what_is_stored(store: SqliteStore, caller: str) -> None:
+    """Raises `FailedPrecondition` if the caller has jobs or files: what they are would be left behind."""
+    for prefix in (f"jobs/{caller}", f"stored/{caller}"):
+        if await store.range(prefix, limit=1):
+            raise FailedPrecondition(
+                f"caller {caller} has jobs or files, which only a running server deletes; start the server, "
+                "then delete the caller",
+                caller=caller,
+            )
 
 
 async def _flush_now_and_then(directory: Directory) -> None:

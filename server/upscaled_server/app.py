@@ -34,8 +34,9 @@ from upscaled.v1 import (
 from upscaled_server import durable
 from upscaled_server.access.access import Access
 from upscaled_server.access.caller import Caller
+from upscaled_server.access.mounted import read_mounted
 from upscaled_server.access.settings import AccessSettings
-from upscaled_server.access.tokens import TokenSettings
+from upscaled_server.access.tokens import Tokens, TokenSettings
 from upscaled_server.administration import administration
 from upscaled_server.api.access_interceptor import AccessInterceptor
 from upscaled_server.api.account import AccountServicer
@@ -57,6 +58,7 @@ from upscaled_server.engine.machine import usable_cores
 from upscaled_server.engine.weights.inventory import Inventory
 from upscaled_server.engine.weights.settings import WeightSettings
 from upscaled_server.engine.weights.store import WeightStore
+from upscaled_server.intake.secrets import SecretSettings, given_keys
 from upscaled_server.media.codec import CodecHost
 from upscaled_server.media.codec.formats import accepted_content_types
 from upscaled_server.observation import observed
@@ -282,6 +284,21 @@ class App:
         async for ready in self._pool.readiness():
             log.info("health is %s", "SERVING" if ready else "NOT_SERVING")
             await self._health.ready(ready)
+
+
+def check(settings: Settings) -> None:
+    """Look at what the settings name, without starting: certificates, a file of keys, signing keys, packages.
+
+    The data folder, devices and everything on the network are left alone. Raises the domain's errors for what
+    a start would refuse.
+    """
+    if (files := settings[TlsSettings].files) is not None:
+        server_credentials(*files)
+    if (path := settings[AccessSettings].api_keys_file) is not None:
+        read_mounted(path)
+    given_keys(settings[SecretSettings])
+    if settings[TokenSettings].jwt_jwks:
+        Tokens(settings[TokenSettings])
 
 
 async def serve(settings: Settings, announce: Callable[[str], None]) -> None:

@@ -1,5 +1,5 @@
-"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys`, `callers` and
-`logs`.
+"""The server's share of the `upscaled` command: `serve`, `calibrate`, `models pull`, `keys`, `callers`,
+`logs`, `backup` and `restore`.
 
 Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
 
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from upscaled_server.commands import calibrate, callers, keys, log_levels
+from upscaled_server.commands import backup, calibrate, callers, keys, log_levels
 from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
 
 
@@ -42,6 +42,8 @@ def register(app: typer.Typer, models: typer.Typer) -> None:
     logs_app = typer.Typer(help="What a running server logs.", no_args_is_help=True)
     logs_app.command("level")(log_levels.set_level)
     app.add_typer(logs_app, name="logs")
+    app.command("backup")(backup.backup)
+    app.command("restore")(backup.restore)
 
 
 def serve(
@@ -52,6 +54,10 @@ def serve(
             "Default: UPSCALED_LISTEN, else 127.0.0.1:50051."
         ),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only check the settings and the files that they name; start nothing."),
+    ] = False,
 ) -> None:
     """Run a server until SIGTERM or Ctrl-C. Settings are read from UPSCALED_* variables and
     UPSCALED_CONFIG."""
@@ -62,6 +68,10 @@ def serve(
 
     with plain_errors():
         settings = Settings(app.SETTINGS, os.environ | ({"UPSCALED_LISTEN": listen} if listen else {}))
+        if check:
+            app.check(settings)
+            print("the settings can be used")
+            return
         configure(settings[LogSettings])
         asyncio.run(app.serve(settings, announce=_announce))
 

@@ -1,4 +1,4 @@
-"""`upscaled serve` and `upscaled models pull`, as a person meets them."""
+"""The server's commands, as a person meets them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def _run(*arguments: str, code: str | None = None, **environ: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("arguments", [("serve",), ("calibrate",), ("models", "pull", "--all")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve",), ("calibrate",), ("models", "pull", "--all"), ("backup", "to"), ("restore", "from")],
+)
 def test_without_the_extra_it_says_what_to_install(arguments: tuple[str, ...]) -> None:
     done = _run(*arguments, code=WITHOUT_SERVER_PACKAGES)
     assert done.returncode == 1

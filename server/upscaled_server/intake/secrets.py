@@ -45,18 +45,7 @@ class Secrets:
 
         Raises `FailedPrecondition` for a key that is too short; no message holds a key.
         """
-        given = [key.strip() for key in settings.signing_keys.get_secret_value().split(",") if key.strip()]
-        if not given:
-            return cls(await _kept(store))
-        shortest = min(map(len, given))
-        if shortest < _MIN_CHARACTERS:
-            raise FailedPrecondition(
-                f"UPSCALED_SIGNING_KEYS: every key needs at least {_MIN_CHARACTERS} characters, and one has "
-                f"{shortest}; `openssl rand -base64 32` makes one",
-                limit=_MIN_CHARACTERS,
-                actual=shortest,
-            )
-        return cls([key.encode() for key in given])
+        return cls(given_keys(settings) or await _kept(store))
 
     def webhook_keys(self, caller: str) -> list[bytes]:
         """What the callbacks of a caller are signed with: 32 bytes each, the newest first."""
@@ -65,6 +54,20 @@ class Secrets:
     def webhook_secrets(self, caller: str) -> list[str]:
         """The same for receivers, as Standard Webhooks write them: `whsec_` and base64."""
         return [f"whsec_{base64.b64encode(key).decode()}" for key in self.webhook_keys(caller)]
+
+
+def given_keys(settings: SecretSettings) -> list[bytes]:
+    """The keys of the settings, none where there are none. Raises as `Secrets.load` does."""
+    given = [key.strip() for key in settings.signing_keys.get_secret_value().split(",") if key.strip()]
+    shortest = min(map(len, given), default=_MIN_CHARACTERS)
+    if shortest < _MIN_CHARACTERS:
+        raise FailedPrecondition(
+            f"UPSCALED_SIGNING_KEYS: every key needs at least {_MIN_CHARACTERS} characters, and one has "
+            f"{shortest}; `openssl rand -base64 32` makes one",
+            limit=_MIN_CHARACTERS,
+            actual=shortest,
+        )
+    return [key.encode() for key in given]
 
 
 async def _kept(store: Store) -> list[bytes]:

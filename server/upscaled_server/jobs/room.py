@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from upscaled_server.access.caller import ANONYMOUS, Caller
-from upscaled_server.errors import Overloaded, QuotaExceeded
+from upscaled_server.errors import FailedPrecondition, Overloaded, QuotaExceeded
 from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.ports import Outputs
 from upscaled_server.jobs.settings import JobSettings
@@ -26,7 +26,13 @@ class Room:
 
     @contextmanager
     def taken(self, caller: Caller) -> Iterator[None]:
-        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many."""
+        """Raises `QuotaExceeded`, `Overloaded` where one more job would be too many, and
+        `FailedPrecondition` where none are taken at all."""
+        if not self._settings.max_queued_jobs:
+            raise FailedPrecondition(
+                "this server takes no jobs, as UPSCALED_MAX_QUEUED_JOBS is 0; send the image in a call",
+                limit=0,
+            )
         limit = self._limit_of(caller)
         mine = self._board.count_of(caller.name) + self._making[caller.name] + 1
         if mine > limit:

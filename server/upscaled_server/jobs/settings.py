@@ -13,7 +13,10 @@ class JobSettings(BaseSettings):
         4, ge=1, le=1000, description="Jobs worked on at once; their images share the devices with calls."
     )
     max_queued_jobs: int = Field(
-        10_000, ge=1, le=1_000_000, description="Jobs that have not ended, of all callers."
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Jobs that have not ended, of all callers. 0: the server takes no jobs.",
     )
     max_queued_jobs_per_caller: int = Field(
         1000, ge=1, le=1_000_000, description="The same for a caller whose own limit is not set."

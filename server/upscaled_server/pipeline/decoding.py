@@ -24,7 +24,11 @@ class DecodeSettings(BaseSettings):
     decode_wall_seconds: float = Field(
         _DECODE.wall_seconds, gt=0, description="Seconds that the server waits for a decoder, summed."
     )
-    decode_parallel: int = Field(_CODEC.parallel_decodes, ge=1, description="Images decoded at a time.")
+    decode_parallel: int = Field(
+        default_factory=lambda: _CODEC.parallel_decodes,
+        ge=1,
+        description="Images decoded at a time. Default: as many as the machine has cores, 2 at least.",
+    )
     decode_total_bytes: int = Field(
         _CODEC.decoded_bytes, ge=64 * _MEBIBYTE, description="Memory of all decoders together; more wait."
     )

@@ -24,7 +24,11 @@ class LimitSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="UPSCALED_", extra="ignore")
 
-    limits: Literal["default", "hosted"] = Field("default", description="Profile of limits.")
+    limits: Literal["default", "hosted"] = Field(
+        "default",
+        description="Profile of limits; `hosted` sets those of the hosted APIs, 2048x2048 in and 8192x8192 "
+        "out. Single values still win.",
+    )
     max_input_pixels: int = Field(50_000_000, ge=1, description="Pixels of the decoded input.")
     max_output_pixels: int = Field(400_000_000, ge=1, description="Pixels of the output.")
     max_input_bytes: int = Field(64 * MEBIBYTE, ge=1, description="Bytes of the encoded input.")

@@ -16,7 +16,9 @@ _DEVICES = re.compile(r"auto|cpu|cuda:\d+(,cuda:\d+)*")
 class PoolSettings(BaseSettings):
     """Where images are computed, and how many at a time."""
 
-    model_config = SettingsConfigDict(env_prefix="UPSCALED_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="UPSCALED_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     devices: str = "auto"
     """`auto` (every CUDA device, else the CPU), `cpu`, or a list such as `cuda:0,cuda:1`."""

@@ -11,7 +11,9 @@ from upscaled_server.errors import FailedPrecondition
 # "upsc", in the header of the file: `file state.db` shows it, and another program's database is not taken.
 APPLICATION_ID = 0x75707363
 
-# Each brings the schema from its index to the next version. Never edited once released; only added to.
+# Each brings the schema from its index to the next version. Never edited once released; only added to. One
+# is added, be it an empty one, whenever a version begins to write entries that the versions before cannot
+# read: it is how they know.
 _MIGRATIONS = (
     """
     CREATE TABLE entries (

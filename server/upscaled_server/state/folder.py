@@ -22,7 +22,9 @@ class StateSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="UPSCALED_", extra="ignore")
 
     data_dir: Path = Field(
-        default_factory=_default_folder, description="Folder of the server's state. One server each."
+        default_factory=_default_folder,
+        description="Folder of the server's state, for one server. Default: `upscaled` in XDG_STATE_HOME, "
+        "else in ~/.local/state.",
     )
 
 

@@ -152,13 +152,7 @@ class SqliteStore:
             raise VersionChanged(f"{key} has been changed since it was read", key=key, version=version)
 
     def _entry(self, key: str, value: bytes, version: int, checksum: int) -> Entry:
-        if checksum != _checksum(key, value, version):
-            raise ProcessingFailed(
-                f"the database {self._path} is damaged: the entry {key} is not what was written; put a "
-                "backup in its place",
-                key=key,
-            )
-        return Entry(key, value, version)
+        return checked_entry(self._path, key, value, version, checksum)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         if self._closed:
@@ -172,6 +166,17 @@ class SqliteStore:
                     retry_after_seconds=_FULL_RETRY_SECONDS,
                 ) from None
             raise ProcessingFailed(f"the database {self._path} cannot be used: {error}") from error
+
+
+def checked_entry(path: Path, key: str, value: bytes, version: int, checksum: int) -> Entry:
+    """A row of `entries`. Raises `ProcessingFailed` for one that is not what was written."""
+    if checksum != _checksum(key, value, version):
+        raise ProcessingFailed(
+            f"the database {path} is damaged: the entry {key} is not what was written; put a backup in its "
+            "place",
+            key=key,
+        )
+    return Entry(key, value, version)
 
 
 def _checksum(key: str, value: bytes, version: int) -> int:

@@ -61,10 +61,10 @@ class BlobStore:
     @classmethod
     async def open(cls, settings: StorageSettings, data_dir: Path) -> BlobStore:
         """What `UPSCALED_BLOBS_URL` names. Raises `FailedPrecondition` if it cannot be used."""
-        root = _root(settings.blobs_url, data_dir)
+        root = local_root(settings.blobs_url, data_dir)
         room = Room(settings.max_stored_bytes, settings.min_free_bytes, root)
         try:
-            store = await asyncio.to_thread(_store, settings.blobs_url, root)
+            store = await asyncio.to_thread(make_store, settings.blobs_url, root)
             if root is None:
                 await anext(aiter(obstore.list(store, chunk_size=1)), None)
         except (OSError, BaseError, ValueError) as error:
@@ -270,14 +270,16 @@ class BlobWriter:
             await self._file.write(data)
 
 
-def _root(url: str, data_dir: Path) -> Path | None:
+def local_root(url: str, data_dir: Path) -> Path | None:
+    """The folder that `UPSCALED_BLOBS_URL` means; None for an object store."""
     if not url:
         return data_dir.absolute() / "blobs"
     parts = urlsplit(url)
     return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
-def _store(url: str, root: Path | None) -> Any:
+def make_store(url: str, root: Path | None) -> Any:
+    """What obstore has for it; a folder is made. Raises what obstore raises."""
     if root is None:
         return from_url(url, retry_config={"max_retries": 5, "retry_timeout": _RETRY_TIME})
     disk.make_folder(root)

@@ -20,7 +20,9 @@ class StorageSettings(BaseSettings):
         "variables of the store's own tools, such as AWS_ACCESS_KEY_ID.",
     )
     max_stored_bytes: int = Field(
-        20 * GIBIBYTE, ge=1, description="Bytes of all files that are kept; more are refused."
+        20 * GIBIBYTE,
+        ge=0,
+        description="Bytes of all files that are kept; more are refused. 0: none are kept.",
     )
     min_free_bytes: int = Field(
         GIBIBYTE,

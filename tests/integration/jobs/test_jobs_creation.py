@@ -11,6 +11,7 @@ from jobs_bench import ANNA, BEN, Images, open_bench, until, wanted
 from upscaled_server.access.caller import ANONYMOUS, Caller, Priority
 from upscaled_server.errors import (
     AlreadyExists,
+    FailedPrecondition,
     NotAnImage,
     Overloaded,
     PermissionDenied,
@@ -185,3 +186,10 @@ async def test_images_of_jobs_count_among_what_a_caller_stores(tmp_path: Path) -
         with pytest.raises(QuotaExceeded, match="stores"):
             await bench.jobs.create(wanted(b"y" * 60, little))
         await bench.jobs.create(wanted(b"z" * 30, little))
+
+
+async def test_a_server_that_takes_no_jobs_says_so_and_keeps_nothing(tmp_path: Path) -> None:
+    async with open_bench(tmp_path, max_queued_jobs=0) as bench:
+        with pytest.raises(FailedPrecondition, match="UPSCALED_MAX_QUEUED_JOBS is 0"):
+            await bench.jobs.create(wanted())
+        assert bench.left_over() == []

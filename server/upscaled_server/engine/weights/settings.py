@@ -17,7 +17,11 @@ class WeightSettings(BaseSettings):
     """Where weights come from. The defaults need no configuration: an installed package, else the release."""
 
     model_config = SettingsConfigDict(
-        env_prefix="UPSCALED_", extra="ignore", frozen=True, protected_namespaces=()
+        env_prefix="UPSCALED_",
+        extra="ignore",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
     model_dir: Path | None = None

@@ -1,0 +1,159 @@
+"""The measured and simulated parts of `docs/capacity.md`, and its chart, from the JSON of benchmarks.
+
+    python scripts/render_capacity.py [--check]
+
+Reads `docs/benchmarks/{peers,load,autoscaling}.json`; replaces what stands between a part's two marks, and
+writes `docs/benchmarks/autoscaling.svg`. A test checks that both are what the JSON gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from autoscaling_chart import chart
+from capacity import measured
+
+REPO = Path(__file__).resolve().parents[1]
+PAGE = REPO / "docs" / "capacity.md"
+MEASURED = REPO / "docs" / "benchmarks"
+CHART = MEASURED / "autoscaling.svg"
+
+_TITLES = {
+    "autoscaled": "as `deploy/kubernetes` has it, but up to 20 replicas in place of 10: 30 s of queue for "
+    "each replica, which starts within 60 s",
+    "lower_target": "10 s of queue for each replica",
+    "with_busy": "30 s of queue, or devices at work for more than 70% of the time",
+    "more_at_least": "never fewer than 5 replicas",
+    "slow_start": "a replica starts within 300 s: a node must come first",
+    "short_queue": "`UPSCALED_MAX_PENDING_SECONDS=10`, below the target of 30 s",
+    "lower_target_short_queue": "`UPSCALED_MAX_PENDING_SECONDS=10` and 10 s of queue for each replica",
+    "no_retries": "clients do not come back when they are refused",
+    "fixed": "always 5 replicas",
+    "fixed_at_the_peak": "always 20 replicas",
+}
+
+
+def rendered(page: str) -> str:
+    """The page with its generated parts anew."""
+    found = _read("autoscaling")
+    parts = {"speeds": _speeds(), "load": _load(), "simulation": _simulation(found), "days": _days(found)}
+    for name, text in parts.items():
+        begin, end = f"<!-- {name}, by scripts/render_capacity.py -->\n", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(begin)
+        _, there, after = rest.partition(end)
+        if not there:
+            raise ValueError(f"docs/capacity.md has no marks for {name}")
+        page = f"{before}{begin}\n{text}\n\n{end}{after}"
+    return page
+
+
+def _read(name: str) -> Any:
+    return json.loads((MEASURED / f"{name}.json").read_text())
+
+
+def _speeds() -> str:
+    machine = _read("peers")["machine"]
+    device = f"{machine['cpu']}, {machine['cores']} cores"
+    lines = [
+        "| device | model | image | megapixels of input a second | machine |",
+        "| --- | --- | --- | --: | --- |",
+    ]
+    for each in sorted(measured(), key=lambda each: -each.megapixels_per_second):
+        busy = "quiet" if each.quiet else "busy with other work too"
+        speed = f"{each.megapixels_per_second:.3g}"
+        lines.append(f"| {device} | {each.model} | {each.width}x{each.height} | {speed} | {busy} |")
+    return "\n".join([*lines, "| CUDA cards | all | | open: not measured yet | |"])
+
+
+def _load() -> str:
+    found = _read("load")
+    alone, beside = (found["beside_a_large_job"][each]["small"] for each in ("alone", "beside_batch"))
+    together, cost = found["all_at_once"], found["policy"]
+    many = found["many_callers"]
+    large = found["beside_a_large_job"]["large_megapixels"]
+    return "\n".join(
+        [
+            f"- Small images one after another, `{found['model']}`: median {alone['p50_seconds']:.2f} s, "
+            f"95th percentile {alone['p95_seconds']:.2f} s. Beside batch work of {large:g} megapixels: "
+            f"{beside['p50_seconds']:.2f} and {beside['p95_seconds']:.2f} s.",
+            f"- {together['images']} small images all at once take {together['at_once_seconds']:.1f} s, one "
+            f"after another {together['one_after_another_seconds']:.1f} s: a queue costs little throughput.",
+            f"- {many['callers']} callers who ask again as soon as they are answered: median "
+            f"{many['small']['p50_seconds']:.0f} s, 95th percentile {many['small']['p95_seconds']:.0f} s, "
+            f"{many['refused']} refused. So saturation feels with the default"
+            f" bounds.",
+            f"- Scheduling costs {cost['microseconds_per_unit']:.0f} µs for each unit of work with "
+            f"{cost['units_waiting']:,} waiting.",
+        ]
+    )
+
+
+def _simulation(found: dict[str, Any]) -> str:
+    day, mix, main = found["day"], found["mix"], found["scenarios"]["autoscaled"]
+    settings, scaler = main["settings"], main["settings"]["scaler"]
+    factor = day["bursts"][0]["factor"]
+    bursts = [f"{each['at'] / 3600:.4g} h ({each['seconds'] / 60:g} min)" for each in day["bursts"]]
+    return "\n".join(
+        [
+            f"- **Traffic**: {main['summary']['asked']:,} images a day. They ask for {day['lowest']:g} "
+            f"device seconds a second at 4 h and {day['highest']:g} at 16 h, and {factor:g} times as much in "
+            f"bursts at {', '.join(bursts)}. {1 - mix['large_share']:.0%} of them have sides of 128 to 512 "
+            f"pixels; the others have {mix['large_megapixels']:g} megapixels and are batch work. There are "
+            f"{mix['callers']} callers.",
+            f"- **Devices**: one for each replica, {found['megapixels_per_second']:g} megapixels a second: "
+            f"`{found['model']}` on the benchmark's two cores. A step takes up to 10% more or less than "
+            "estimated.",
+            "- **Servers**: the real admission and scheduler with their defaults: "
+            f"{settings['max_open_runs']} images at the device, {settings['max_waiting_runs']} waiting, "
+            f"{settings['max_pending_seconds']:g} device seconds pending, {settings['max_calls']} calls.",
+            f"- **Clients**: take the replicas in turn; refused, they come back when the server says, up to "
+            f"{settings['max_retries']} times, as the SDK does.",
+            f"- **Autoscaler**: Kubernetes' rule every {scaler['sync_seconds']:g} s, on a scrape every "
+            f"{scaler['scrape_seconds']:g} s: {scaler['minimum']} to {scaler['maximum']} replicas, at most "
+            f"doubled or {scaler['up_pods']} more within {scaler['up_period_seconds']:g} s, one fewer in "
+            f"{scaler['down_period_seconds']:g} s after {scaler['calm_seconds']:g} s of calm. One that goes "
+            f"has {scaler['grace_seconds']:g} s to finish.",
+        ]
+    )
+
+
+def _days(found: dict[str, Any]) -> str:
+    lines = [
+        "| one thing changed | wait, median | 95th | 99th | refused in the end | refusals | most replicas | "
+        "replica hours | cut off |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name, each in found["scenarios"].items():
+        day = each["summary"]
+        waits = " | ".join(f"{day[f'wait_{share}_seconds']:.1f} s" for share in ("p50", "p95", "p99"))
+        lines.append(
+            f"| {_TITLES[name]} | {waits} | {day['refused_share']:.2%} | {day['turned_away']:,} | "
+            f"{day['most_replicas']} | {day['replica_hours']:.0f} | {day['cut_off']} |"
+        )
+    return "\n".join(lines)
+
+
+def outputs() -> dict[Path, str]:
+    """What every generated file should hold."""
+    return {PAGE: rendered(PAGE.read_text()), CHART: chart(_read("autoscaling"))}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
+    options = parser.parse_args()
+    expected = outputs()
+    stale = [path for path, text in expected.items() if not path.is_file() or path.read_text() != text]
+    for path in stale:
+        if not options.check:
+            path.write_text(expected[path])
+        print(f"{path.relative_to(REPO)} {'is not what the JSON gives' if options.check else 'written'}")
+    return 1 if options.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
