@@ -65,6 +65,7 @@ from upscaled._results import (
 )
 from upscaled._retry import Retries
 from upscaled._stored import Input, SignedUrl
+from upscaled._tracing import trace_parent
 from upscaled._types import NOT_GIVEN, TLS, ImageSource, NotGiven, Tiles, Url
 from upscaled._usage import ModelUsage, Usage
 from upscaled._version import __version__
@@ -144,4 +145,5 @@ __all__ = [
     "WebhookVerificationError",
     "Weights",
     "__version__",
+    "trace_parent",
 ]

@@ -50,6 +50,7 @@ from upscaled_server.api.listen import ListenSettings, bind, check_exposure
 from upscaled_server.api.models import ModelsServicer
 from upscaled_server.api.server import ServerServicer
 from upscaled_server.api.tls import TlsSettings, server_credentials
+from upscaled_server.api.trace_interceptor import TraceInterceptor
 from upscaled_server.api.upscaler import UpscalerServicer
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom.scan import FolderModels
@@ -74,6 +75,7 @@ from upscaled_server.settings import Settings
 from upscaled_server.state.folder import DataFolder, StateSettings
 from upscaled_server.state.store import Store
 from upscaled_server.telemetry.logs import LogSettings
+from upscaled_server.telemetry.otlp import TracingSettings, exported
 from upscaled_server.telemetry.probes import ProbeSettings
 
 log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ SETTINGS = (
     WeightSettings,
     StateSettings,
     LogSettings,
+    TracingSettings,
     ProbeSettings,
     *durable.SETTINGS,
 )
@@ -144,6 +147,7 @@ class App:
             # Before anything starts threads: the codec process is forked from.
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
+            self._stack.enter_context(exported(self._settings[TracingSettings], __version__))
             access, admin, store = await self._stack.enter_async_context(self._administration())
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
@@ -239,6 +243,7 @@ class App:
     ) -> grpc.aio.Server:
         server = grpc.aio.server(
             interceptors=[
+                TraceInterceptor(),
                 self._errors,
                 AccessInterceptor(access, max_message_seconds=self._limits.max_call_seconds),
             ],

@@ -1,5 +1,5 @@
 """The server's share of the `upscaled` command: `serve`, `calibrate`, `health`, `models pull`, `keys`,
-`callers`, `backup` and `restore`.
+`callers`, `logs`, `backup` and `restore`.
 
 Heavy imports are inside the commands: the module is loaded at every start of `upscaled`, `--help` included.
 
@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from upscaled_server.commands import backup, calibrate, callers, health, keys
+from upscaled_server.commands import backup, calibrate, callers, health, keys, log_levels
 from upscaled_server.commands.messages import fail, needing_the_extra, plain_errors
 
 
@@ -40,6 +40,9 @@ def register(app: typer.Typer, models: typer.Typer) -> None:
     callers_app.command("list")(callers.list_callers)
     callers_app.command("delete")(callers.delete)
     app.add_typer(callers_app, name="callers")
+    logs_app = typer.Typer(help="What a running server logs.", no_args_is_help=True)
+    logs_app.command("level")(log_levels.set_level)
+    app.add_typer(logs_app, name="logs")
     app.command("backup")(backup.backup)
     app.command("restore")(backup.restore)
 

@@ -15,6 +15,7 @@ from upscaled._channel import open_channel
 from upscaled._errors import CallCancelledError, ClientClosedError, UpscaledError
 from upscaled._retry import Attempts, Deadline
 from upscaled._statuses import from_rpc_error
+from upscaled._tracing import trace_metadata
 from upscaled._types import TLSLike
 from upscaled.v1 import (
     account_pb2_grpc,
@@ -35,10 +36,15 @@ class Transport:
         self.target: Final = target
         self._tls: Final = tls
         # As metadata, not as call credentials: grpc refuses those without TLS, also on loopback.
-        self.metadata: Final = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._authorization: Final = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
         self._closed = False
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with a call that begins now."""
+        return (*self._authorization, *trace_metadata())
 
     @property
     def upscaler(self) -> upscaler_pb2_grpc.UpscalerAsyncStub:

@@ -10,6 +10,7 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from upscaled.v1 import options_pb2 as _options_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _LogLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_LEVEL_UNSPECIFIED: _LogLevel.ValueType  # 0
+    """As the loggers above say."""
+    LOG_LEVEL_DEBUG: _LogLevel.ValueType  # 1
+    """What the server does, step by step; for a look at one part of it."""
+    LOG_LEVEL_INFO: _LogLevel.ValueType  # 2
+    """What happens."""
+    LOG_LEVEL_WARNING: _LogLevel.ValueType  # 3
+    """What may need a look."""
+    LOG_LEVEL_ERROR: _LogLevel.ValueType  # 4
+    """What went wrong."""
+
+class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
+    """The lowest level that is logged."""
+
+LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
+"""As the loggers above say."""
+LOG_LEVEL_DEBUG: LogLevel.ValueType  # 1
+"""What the server does, step by step; for a look at one part of it."""
+LOG_LEVEL_INFO: LogLevel.ValueType  # 2
+"""What happens."""
+LOG_LEVEL_WARNING: LogLevel.ValueType  # 3
+"""What may need a look."""
+LOG_LEVEL_ERROR: LogLevel.ValueType  # 4
+"""What went wrong."""
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
 
 @_typing.final
 class Caller(_message.Message):
@@ -578,3 +611,63 @@ class UnloadModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnloadModelResponse: _TypeAlias = UnloadModelResponse  # noqa: Y015
+
+@_typing.final
+class SetLogLevelRequest(_message.Message):
+    """See `Admin.SetLogLevel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGGER_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    logger: _builtins.str
+    """`upscaled_server`, or a part of it as log lines name it, such as `upscaled_server.pool`; at most
+    200 characters. Empty: everything, libraries included.
+    """
+    level: Global___LogLevel.ValueType
+    """LOG_LEVEL_UNSPECIFIED takes back what was set for this logger; for the empty name it is an
+    error.
+    """
+    def __init__(
+        self,
+        *,
+        logger: _builtins.str = ...,
+        level: Global___LogLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "logger", b"logger"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelRequest: _TypeAlias = SetLogLevelRequest  # noqa: Y015
+
+@_typing.final
+class SetLogLevelResponse(_message.Message):
+    """See `Admin.SetLogLevel`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOGGER_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_LEVEL_FIELD_NUMBER: _builtins.int
+    logger: _builtins.str
+    """As in the request."""
+    level: Global___LogLevel.ValueType
+    """What holds for it now."""
+    previous_level: Global___LogLevel.ValueType
+    """What held before."""
+    def __init__(
+        self,
+        *,
+        logger: _builtins.str = ...,
+        level: Global___LogLevel.ValueType = ...,
+        previous_level: Global___LogLevel.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["level", b"level", "logger", b"logger", "previous_level", b"previous_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelResponse: _TypeAlias = SetLogLevelResponse  # noqa: Y015

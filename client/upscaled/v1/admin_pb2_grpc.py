@@ -92,6 +92,11 @@ class AdminStub:
                 request_serializer=upscaled_dot_v1_dot_admin__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=upscaled_dot_v1_dot_admin__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/upscaled.v1.Admin/SetLogLevel',
+                request_serializer=upscaled_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=upscaled_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -179,6 +184,15 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLogLevel(self, request, context):
+        """Sets from which level on a part of this server logs. It holds at once, for worker processes too,
+        until the server ends; UPSCALED_LOG_LEVEL says how the next one begins. NOT_FOUND if no part of
+        the server logs under the name; INVALID_ARGUMENT for the audit log, which is always written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -236,6 +250,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=upscaled_dot_v1_dot_admin__pb2.UnloadModelRequest.FromString,
                     response_serializer=upscaled_dot_v1_dot_admin__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=upscaled_dot_v1_dot_admin__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=upscaled_dot_v1_dot_admin__pb2.SetLogLevelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -537,6 +556,33 @@ class Admin:
             '/upscaled.v1.Admin/UnloadModel',
             upscaled_dot_v1_dot_admin__pb2.UnloadModelRequest.SerializeToString,
             upscaled_dot_v1_dot_admin__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/upscaled.v1.Admin/SetLogLevel',
+            upscaled_dot_v1_dot_admin__pb2.SetLogLevelRequest.SerializeToString,
+            upscaled_dot_v1_dot_admin__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

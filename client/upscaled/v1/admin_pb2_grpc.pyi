@@ -64,6 +64,11 @@ class AdminStub:
     """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UnloadModelRequest, _admin_pb2.UnloadModelResponse]
     """Takes a model out of memory once its running work is done. The next use loads it again."""
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLogLevelRequest, _admin_pb2.SetLogLevelResponse]
+    """Sets from which level on a part of this server logs. It holds at once, for worker processes too,
+    until the server ends; UPSCALED_LOG_LEVEL says how the next one begins. NOT_FOUND if no part of
+    the server logs under the name; INVALID_ARGUMENT for the audit log, which is always written.
+    """
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -100,6 +105,11 @@ class AdminAsyncStub(AdminStub):
     """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.UnloadModelRequest, _admin_pb2.UnloadModelResponse]  # type: ignore[assignment]
     """Takes a model out of memory once its running work is done. The next use loads it again."""
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLogLevelRequest, _admin_pb2.SetLogLevelResponse]  # type: ignore[assignment]
+    """Sets from which level on a part of this server logs. It holds at once, for worker processes too,
+    until the server ends; UPSCALED_LOG_LEVEL says how the next one begins. NOT_FOUND if no part of
+    the server logs under the name; INVALID_ARGUMENT for the audit log, which is always written.
+    """
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     """For operators. Every rpc needs a key with `Key.admin`; without one PERMISSION_DENIED. Changes
@@ -199,5 +209,16 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.UnloadModelResponse, _abc.Awaitable[_admin_pb2.UnloadModelResponse]]:
         """Takes a model out of memory once its running work is done. The next use loads it again."""
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _admin_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetLogLevelResponse, _abc.Awaitable[_admin_pb2.SetLogLevelResponse]]:
+        """Sets from which level on a part of this server logs. It holds at once, for worker processes too,
+        until the server ends; UPSCALED_LOG_LEVEL says how the next one begins. NOT_FOUND if no part of
+        the server logs under the name; INVALID_ARGUMENT for the audit log, which is always written.
+        """
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

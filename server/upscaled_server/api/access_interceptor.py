@@ -89,7 +89,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 await self._access.hold_back(_address(context.peer()))
                 raise who
             with ExitStack() as stack:
-                caller.identity.set(who)
+                caller.identify(who)
                 try:
                     self._admit(who, method, stack)
                 except DomainError:
@@ -180,7 +180,7 @@ class OperatorInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
-        caller.identity.set(OPERATOR)
+        caller.identify(OPERATOR)
         return await continuation(handler_call_details)
 
 

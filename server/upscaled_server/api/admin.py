@@ -13,7 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from upscaled.v1 import admin_pb2, admin_pb2_grpc
 from upscaled_server.access.directory import DEFAULT_OVERLAP_SECONDS, Directory
 from upscaled_server.access.gates import Gates
-from upscaled_server.api import caller
+from upscaled_server.api import caller, log_levels
 from upscaled_server.api.admin_translate import (
     caller_position,
     from_caller,
@@ -28,10 +28,11 @@ from upscaled_server.api.admin_translate import (
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.errors import FailedPrecondition, InvalidField
 from upscaled_server.pool.pool import Pool
+from upscaled_server.telemetry import logs
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-audit = logging.getLogger("upscaled_server.audit")
+audit = logging.getLogger(logs.AUDIT)
 
 _LONGEST_OVERLAP = 30 * 24 * 3600.0
 _LONGEST_LIFETIME = 100 * 366 * 24 * 3600.0
@@ -152,6 +153,20 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         _note("UnloadModel", model=model)
         return admin_pb2.UnloadModelResponse(
             device_ids=[device.name for device in pool.devices] if unloaded else []
+        )
+
+    async def SetLogLevel(
+        self, message: admin_pb2.SetLogLevelRequest, context: Context
+    ) -> admin_pb2.SetLogLevelResponse:
+        self._running_pool()  # a command's own log is nobody's concern
+        logger, level = log_levels.to_setting(message)
+        before = logs.level_of(logger)
+        now = logs.set_level(logger, level)
+        _note("SetLogLevel", logger=logger or "all", level=logging.getLevelName(now).lower())
+        return admin_pb2.SetLogLevelResponse(
+            logger=logger,
+            level=log_levels.to_message(now),
+            previous_level=log_levels.to_message(before),
         )
 
     def _resolve(self, model: str) -> str:

@@ -41,7 +41,7 @@ class JobsServicer(jobs_pb2_grpc.JobsServicer):
 
     async def CreateJob(self, message: jobs_pb2.CreateJobRequest, context: Context) -> jobs_pb2.Job:
         who = _caller()
-        caller.request_id.set(translate.to_request_id(message.request_id))
+        caller.name_request(translate.to_request_id(message.request_id))
         wait = to_wait(message, self._longest_wait(context))
         new = to_new_job(message, who, self._keeping)
         if message.validate_only:

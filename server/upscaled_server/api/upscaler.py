@@ -28,6 +28,8 @@ from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import Chunks, Request, Source
 from upscaled_server.pipeline.storing import Target, run_stored
 from upscaled_server.pipeline.upscale import Upscaling
+from upscaled_server.telemetry import tracing
+from upscaled_server.telemetry.tracing import Activity
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 StreamRequests = AsyncIterator[upscaler_pb2.UpscaleStreamRequest]
@@ -117,13 +119,16 @@ class UpscalerServicer(upscaler_pb2_grpc.UpscalerServicer):
 
     async def _write_events(self, request: Request, deadline: Deadline, context: Context) -> None:
         target = self._stored.target_of(request)
+        sending = Activity("send", tracing.current())
         async with aclosing(self._run(request, deadline, target)) as stream:
             async for event in stream:
                 message = translate.from_event(
                     event, request_id=request.request_id, server_version=self._version
                 )
                 self._stored.add_address(message.done, target)
-                await self._write(message, context)
+                with sending.during():
+                    await self._write(message, context)
+        sending.end()
 
     def _run(
         self, request: Request, deadline: Deadline, target: Target | None
@@ -204,7 +209,7 @@ def _request(
     | upscaler_pb2.UpscaleFileRequest,
 ) -> Request:
     request_id = translate.to_request_id(message.request_id)
-    caller.request_id.set(request_id)
+    caller.name_request(request_id)
     return Request(
         source,
         translate.to_options(message.options),

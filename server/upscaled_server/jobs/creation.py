@@ -32,6 +32,7 @@ from upscaled_server.pipeline.events import Done, Plan
 from upscaled_server.pipeline.request import Request
 from upscaled_server.pipeline.storing import Images
 from upscaled_server.state import requests
+from upscaled_server.telemetry import tracing
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,7 @@ class Creation:
             input=image,
             plan=await self._look(new, job_id),
             callback=Callback(new.callback_url) if new.callback_url else None,
+            traceparent=tracing.current().traceparent,
         ).recorded()
 
     async def _record(self, new: NewJob, job: Job) -> Job:

@@ -127,11 +127,18 @@ class Job:
     started: float | None = None
     ended: float | None = None
     expires: float | None = None
+    traceparent: str = ""
+    """The trace of the call that created it, which goes on with its attempts, also after a restart."""
 
     @property
     def last_event(self) -> int:
         """Number of the newest event that is written down."""
         return self.changes[-1].number if self.changes else 0
+
+    @property
+    def queued_since(self) -> float:
+        """When it came into the state it is in."""
+        return self.changes[-1].time if self.changes else self.created
 
     @property
     def labels(self) -> Mapping[str, str]:

@@ -20,9 +20,11 @@ from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.ports import Helpers
 from upscaled_server.jobs.queue import JobQueue
+from upscaled_server.jobs.tracing import attempt_of, note_outcome
 from upscaled_server.jobs.verdicts import Finish, Verdicts
 from upscaled_server.jobs.work import Made, Work
 from upscaled_server.pipeline.events import Progress, Stage
+from upscaled_server.telemetry import tracing
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +86,16 @@ class Runner:
             place = self._board.get(job_id)
             if place is None:
                 continue
-            task = self._running[job_id] = asyncio.create_task(self._attempt(place), name=f"job {job_id}")
-            await asyncio.wait([task])
-            del self._running[job_id]
-            try:
-                await self._conclude(place, task)
-            except Exception:  # the next job must run all the same
-                log.exception("job %s is left as it is until the next start", job_id)
+            with attempt_of(place.job, self._clock()) as span:
+                task = self._running[job_id] = asyncio.create_task(self._attempt(place), name=f"job {job_id}")
+                await asyncio.wait([task])
+                del self._running[job_id]
+                try:
+                    with tracing.within(tracing.start("conclude")):
+                        await self._conclude(place, task)
+                except Exception:  # the next job must run all the same
+                    log.exception("job %s is left as it is until the next start", job_id)
+                note_outcome(span, place.job)
 
     async def _attempt(self, place: Place) -> Made:
         caller = self._helpers.caller_of(place.job.caller)

@@ -25,6 +25,8 @@ async def through_network(
     """
     abreast = Abreast(len(runs))
     feeder = _Feeder(read, runs)
+    for run in runs:
+        run.span = clock.span(Stage.INFER)
     try:
         while not all(run.done for run in runs):
             await feeder.satisfy()

@@ -69,13 +69,14 @@ class Upscaling:
         Raises the domain's errors, `Overloaded` before anything is read where too much is going on already;
         nothing of the work is left behind when it does.
         """
-        with self._counted():
-            async with aclosing(self._run(request, deadline)) as events:
+        with self._counted(), StageClock() as clock:
+            async with aclosing(self._run(request, deadline, clock)) as events:
                 async for event in events:
                     yield event
 
-    async def _run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
-        clock = StageClock()
+    async def _run(
+        self, request: Request, deadline: Deadline, clock: StageClock
+    ) -> AsyncGenerator[Event, None]:
         settled = settle(request.options, self._catalogue, self._limits, self._pool.backends, request.caller)
         decode_limits = self._decode_limits_of(request.caller)
         data = await self._fetch.bytes_of(request, deadline, clock)

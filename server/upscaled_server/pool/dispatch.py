@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeAlias
 
+from upscaled_server.pool.batches import BatchSpans
 from upscaled_server.pool.scheduler.policy import Policy, Scheduler, Unit
 
 Turn: TypeAlias = tuple[Unit, "asyncio.Future[None]"]
@@ -22,6 +23,7 @@ class Dispatcher:
     ) -> None:
         self._scheduler = Scheduler(devices, policy)
         self._clock = clock
+        self._batches = BatchSpans()
         self._turns: dict[Unit, asyncio.Future[None]] = {}
         self._alarms: dict[str, asyncio.TimerHandle] = {}
 
@@ -57,6 +59,7 @@ class Dispatcher:
 
     def done(self, unit: Unit, seconds: float | None) -> None:
         """A turn has ended, well or not, after so many seconds of the device, where that is known."""
+        self._batches.finished(unit, seconds)
         self._scheduler.finished(unit, seconds)
         self._advance(unit.device)
 
@@ -69,6 +72,7 @@ class Dispatcher:
     def _advance(self, device: str) -> None:
         now = self._clock()
         while (grant := self._scheduler.grant(device, now)) is not None:
+            self._batches.granted(grant)
             for unit in grant.units:
                 turn = self._turns.pop(unit, None)
                 if turn is not None and not turn.done():

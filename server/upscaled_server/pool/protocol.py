@@ -12,7 +12,6 @@ for. A request or an answer with `"pixels"` comes with a descriptor (`pixels.py`
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from upscaled_server import errors
@@ -69,10 +68,6 @@ def is_expected(error: BaseException) -> bool:
     return isinstance(error, DomainError) and not (
         isinstance(error, ProcessingFailed) and not isinstance(error, OutOfMemory | RunClosed)
     )
-
-
-def traceback_text(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))
 
 
 def _bounded(value: Any) -> Any:

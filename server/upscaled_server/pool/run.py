@@ -18,6 +18,7 @@ from upscaled_server.pool.inference import shares_cores
 from upscaled_server.pool.life import Life, Strikes, Terms
 from upscaled_server.pool.replay import Kept, is_small
 from upscaled_server.pool.scheduler.policy import Unit
+from upscaled_server.telemetry import tracing
 from upscaled_server.tiling.plan import RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -42,6 +43,8 @@ class PoolRun:
         self.provenance = provenance
         self.device = device
         self.steps_done = 0
+        self.span = tracing.current()
+        """What its steps are parts of."""
         self._terms = terms
         self._shares = shares_cores(plan)
         self._kept = Kept(plan)
@@ -217,6 +220,7 @@ class PoolRun:
             latest_start=terms.latest_start(remaining),
             since=self._first_number,
             suspect=self._strikes.any,
+            span=self.span,
         )
         turn = terms.dispatcher.submit(unit)
         if terms.at_a_stretch:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
+import logging
 import os
 import signal
 import socket
@@ -39,10 +40,12 @@ from upscaled_server.pool.protocol import (
     RunClosed,
     is_expected,
     pack_error,
-    traceback_text,
 )
 from upscaled_server.pool.transport import Channel, Message
+from upscaled_server.telemetry import log_lines
 from upscaled_server.tiling.plan import RunPlan
+
+log = logging.getLogger("upscaled_server.pool")
 
 _PR_SET_PDEATHSIG = 1
 _COPY_ELSEWHERE_BYTES = 1 << 20
@@ -97,11 +100,11 @@ class Worker:
                 await self._send_rows(number, result, out)
         except DeviceFailed as error:
             # The next worker begins with a device that may be well, and computes this again.
-            print(error.message, file=sys.stderr, flush=True)
+            log.error("%s", error.message)
             os._exit(EXIT_DEVICE_FAILED)
         except Exception as error:  # the server is told, and this worker goes on
             if not is_expected(error):
-                print(traceback_text(error), file=sys.stderr, flush=True)
+                log.error("%s failed", request["op"], exc_info=error)
             self._channel.send({"id": number, "error": pack_error(error)})
 
     async def _send_rows(self, number: int, result: Message, rows: NDArray[Any]) -> None:
@@ -280,6 +283,7 @@ def main() -> None:
     parser.add_argument("--nice", type=int, default=0)
     arguments = parser.parse_args()
     _bind_to_server(arguments.parent)
+    log_lines.to_parent()
     if arguments.nice:
         os.nice(arguments.nice)
     asyncio.run(_serve(arguments.fd))

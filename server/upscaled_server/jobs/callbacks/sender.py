@@ -24,6 +24,9 @@ from upscaled_server.jobs.callbacks.settings import CallbackSettings
 from upscaled_server.jobs.callbacks.signature import message_id
 from upscaled_server.jobs.callbacks.waiting import Bounds, Waiting
 from upscaled_server.jobs.job import Callback, CallbackState, Job
+from upscaled_server.jobs.tracing import about
+from upscaled_server.telemetry import tracing
+from upscaled_server.telemetry.tracing import Attributes, Kind
 
 _LOG = logging.getLogger(__name__)
 
@@ -143,13 +146,28 @@ class CallbackSender:
             await index.drop(self._book.store, due)
             return
         job, callback = stored.job, stored.job.callback
-        body = self._render(job)
-        answer = await self._poster.post(
-            callback.url, body, caller=job.caller, message=message_id(job.id), now=self._clock.now()
-        )
-        after = self._after(callback, answer)
+        with about(job):
+            after = self._after(callback, await self._post(job, callback))
         await self._write(due, after)
         self._count(after)
+
+    async def _post(self, job: Job, callback: Callback) -> Answer:
+        attributes: Attributes = {"upscaled.job_id": job.id, "upscaled.attempt": callback.attempts + 1}
+        parent = tracing.remote(job.traceparent)
+        with tracing.within(
+            tracing.start("callback", parent=parent, kind=Kind.CLIENT, attributes=attributes)
+        ) as span:
+            answer = await self._poster.post(
+                callback.url,
+                self._render(job),
+                caller=job.caller,
+                message=message_id(job.id),
+                now=self._clock.now(),
+            )
+            span.set({"http.response.status_code": answer.http_status})
+            if not answer.delivered:
+                span.fail("not delivered")
+        return answer
 
     def _after(self, callback: Callback, answer: Answer) -> Callback:
         tries = callback.attempts + 1

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from upscaled_server.errors import ProcessingFailed, Unavailable
 from upscaled_server.media.codec import wire
+from upscaled_server.telemetry import log_lines
 
 # Nothing of the server's environment is the decoder's business: it may hold keys.
 _ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
@@ -49,7 +50,10 @@ class ZygoteLink:
         with theirs:
             kept = {name: os.environ[name] for name in _ENVIRONMENT_KEPT if name in os.environ}
             process = subprocess.Popen(  # noqa: ASYNC220 - returns once the program runs
-                [sys.executable, "-P", "-m", "upscaled_server.media.codec.zygote", str(theirs.fileno())],
+                [
+                    *(sys.executable, "-P", "-m", "upscaled_server.media.codec.zygote"),
+                    *(str(theirs.fileno()), log_lines.format_name()),
+                ],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ import sys
 from typing import NoReturn
 
 from upscaled_server.media.codec import child, wire
+from upscaled_server.telemetry import log_lines
 
 
 class Zygote:
@@ -126,8 +128,10 @@ class Zygote:
 
 
 def main() -> None:
+    descriptor, log_format = sys.argv[1:]
+    log_lines.to_stderr(as_json=log_format == "json", level=logging.INFO)
     child.preload()
-    with socket.socket(fileno=int(sys.argv[1])) as control:
+    with socket.socket(fileno=int(descriptor)) as control:
         Zygote(control).serve()
 
 

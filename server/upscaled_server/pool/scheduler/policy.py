@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from upscaled_server.pool.scheduler.entry import Entry
 from upscaled_server.pool.scheduler.queue import FairQueue
 from upscaled_server.pool.scheduler.shares import Shares
+from upscaled_server.telemetry.tracing import NOTHING, Span
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -15,13 +16,14 @@ class Unit(Entry):
     """A bounded piece of work on the device where its `run` lives: a small image, or one step of a large one.
 
     Units of equal `batch_key` (None: no other's) may be computed together. A `suspect` is computed while
-    nothing else is on the device, since it was there when a worker died.
+    nothing else is on the device, since it was there when a worker died. `span` is that of the run.
     """
 
     device: str
     run: int = 0
     batch_key: Hashable = None
     suspect: bool = False
+    span: Span = NOTHING
     grant: Grant | None = field(default=None, init=False, repr=False)
 
 
