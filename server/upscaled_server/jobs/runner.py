@@ -23,6 +23,7 @@ from upscaled_server.jobs.queue import JobQueue
 from upscaled_server.jobs.verdicts import Finish, Verdicts
 from upscaled_server.jobs.work import Made, Work
 from upscaled_server.pipeline.events import Progress, Stage
+from upscaled_server.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +154,7 @@ class Runner:
                 break
         place.show(job)
         if not self._stopping:
+            metrics.JOB_RETRIES.inc()
             self._queue.put(job, self._weight_of(job.caller))
 
     def _weight_of(self, caller: str) -> float:

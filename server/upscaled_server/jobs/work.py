@@ -23,6 +23,7 @@ from upscaled_server.pipeline.fetch import Sources
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import Bytes, Delivery, Options, Request
 from upscaled_server.pipeline.storing import Images, Target, run_stored
+from upscaled_server.telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Work:
         deadline = Deadline.after(self.limits.max_call_seconds)
         async with deadline.enforced():
             place.show_progress(Progress(Stage.FETCH, 0.0, 0, 0), self.clock())
-            data = await self._bytes(job, caller, deadline)
+            with metrics.timed(Stage.FETCH):
+                data = await self._bytes(job, caller, deadline)
             return await self._make(job, caller, place, data, deadline)
 
     async def _make(self, job: Job, caller: Caller, place: Place, data: bytes, deadline: Deadline) -> Made:

@@ -123,7 +123,8 @@ class Upscaling:
                 handed_over.took(event)
             if request.handed_over is not None:
                 with clock.during(Stage.STORE):
-                    await request.handed_over()
+                    writing_before = await request.handed_over()
+                clock.add(Stage.STORE, writing_before)
             bill = await tab.pay()
         note_image(layout.options.model, layout.size.width * layout.size.height, clock.seconds.items())
         yield done(layout, clock, bill, runs=runs, delivery=delivery)

@@ -24,6 +24,7 @@ from upscaled_server.jobs.callbacks.settings import CallbackSettings
 from upscaled_server.jobs.callbacks.signature import message_id
 from upscaled_server.jobs.callbacks.waiting import Bounds, Waiting
 from upscaled_server.jobs.job import Callback, CallbackState, Job
+from upscaled_server.telemetry import metrics
 
 _LOG = logging.getLogger(__name__)
 
@@ -144,9 +145,10 @@ class CallbackSender:
             return
         job, callback = stored.job, stored.job.callback
         body = self._render(job)
-        answer = await self._poster.post(
-            callback.url, body, caller=job.caller, message=message_id(job.id), now=self._clock.now()
-        )
+        with metrics.timed("callback"):
+            answer = await self._poster.post(
+                callback.url, body, caller=job.caller, message=message_id(job.id), now=self._clock.now()
+            )
         after = self._after(callback, answer)
         await self._write(due, after)
         self._count(after)
