@@ -18,7 +18,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-telemetry clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
 
+docs-check: $(READY) ## pages that are made from code are what the code gives
+	@$(BIN)/python scripts/render_metrics.py --check
+
 $(VENV)/.edge: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[edge]'
 	@touch $@
@@ -118,6 +121,9 @@ bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 
 bench-load: $(READY) ## many callers at once, killed workers, and what scheduling costs; writes docs/benchmarks/load.json
 	@$(BIN)/python -m tests.benchmarks.load
+
+bench-telemetry: $(READY) ## what metrics cost: of a scrape, and of every request; writes docs/benchmarks/telemetry.json
+	@$(BIN)/python -m tests.benchmarks.telemetry
 
 clean: ## remove what the targets made, except .venv
 	@rm -rf bench-results demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .proto-deps

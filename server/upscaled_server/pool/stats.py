@@ -41,7 +41,7 @@ class DeviceCounts:
     """What a device has done since the server's start, over the lifetimes of its workers, as they told it."""
 
     busy_seconds: float = 0.0
-    pixels: int = 0
+    pixels: float = 0.0
     out_of_memory: int = 0
     nan_fallbacks: int = 0
     cpu_seconds: float = 0.0

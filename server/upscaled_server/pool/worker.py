@@ -257,7 +257,7 @@ class Worker:
 
 def _stepped(entry: OpenRun, seconds: float, images: int) -> Message:
     plan = entry.run.plan
-    told = {"seconds": seconds, "pixels": plan.computed_pixels // plan.steps, "images": images}
+    told = {"seconds": seconds, "pixels": plan.computed_pixels / plan.steps, "images": images}
     return {**entry.status(), "seconds": seconds, "report": told}
 
 

@@ -15,21 +15,21 @@ class BoundedNames:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known = set[str]()
+        self._reserved = frozenset[str]()
+        self._first = set[str]()
         self._lock = threading.Lock()
 
     def reserve(self, names: Iterable[str]) -> None:
         """Names that stand for themselves whatever comes before them, beside the `most` others."""
         with self._lock:
-            new = set(names) - self._known
-            self._known |= new
-            self._most += len(new)
+            self._reserved |= frozenset(names)
+            self._first -= self._reserved
 
     def __call__(self, name: str) -> str:
-        if name in self._known:
+        if name in self._reserved or name in self._first:
             return name
         with self._lock:
-            if len(self._known) >= self._most:
+            if len(self._first) >= self._most:
                 return OTHER
-            self._known.add(name)
+            self._first.add(name)
         return name
