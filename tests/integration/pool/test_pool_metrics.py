@@ -94,23 +94,29 @@ async def test_counts_go_on_over_the_death_of_a_worker(start_pool: StartPool) ->
 
 
 async def test_images_computed_together_are_one_unit(start_pool: StartPool, handle: Handle) -> None:
-    whole = make_plan(40, 40)
-    before = series("upscaled_batch_size_sum"), series("upscaled_batch_size_count")
+    plan, other = make_plan(24, 20), make_plan(30, 20)
+    handle.tell("hold")
     handle.tell("together")
-    async with start_pool() as pool:
-        await pool.load(MODEL)
-        handle.tell("hold")
-        first = asyncio.create_task(run_image(pool, make_plan(44, 20)))
+    before = _batches()
+    async with start_pool(steps_ahead=1) as pool:
+        first = asyncio.create_task(run_image(pool, other))
         await handle.until_held()
-        rest = [asyncio.create_task(run_image(pool, whole)) for _ in range(4)]
-        await until(lambda: pool.stats.waiting_steps + pool.stats.waiting_runs >= 3)
+        together = [asyncio.create_task(run_image(pool, plan)) for _ in range(4)]
+        await until(lambda: pool.stats.waiting_steps == 4)
         handle.untell("hold")
-        await asyncio.gather(first, *rest)
-    images = sum(series("upscaled_batch_size_sum").values()) - sum(before[0].values())
-    units = sum(series("upscaled_batch_size_count").values()) - sum(before[1].values())
-    steps = [line for line in handle.lines("steps") if not line.startswith("32")]
-    assert (images, units) == (5, len(steps))
-    assert units < images
+        await asyncio.gather(first, *together)
+        assert device(pool).counts.pixels == pytest.approx(other.computed_pixels + 4 * plan.computed_pixels)
+    after = _batches()
+    # One by itself, four together.
+    assert {bound: after[bound] - before.get(bound, 0) for bound in after} == {
+        **dict.fromkeys(("1.0", "2.0", "3.0"), 1),
+        **dict.fromkeys(("4.0", "6.0", "8.0", "12.0", "16.0", "+Inf"), 2),
+    }
+
+
+def _batches() -> dict[str, float]:
+    """By the bound of the bucket."""
+    return {dict(labels)["le"]: value for labels, value in series("upscaled_batch_size_bucket").items()}
 
 
 async def test_loads_are_timed_once_for_each_worker(start_pool: StartPool) -> None:
