@@ -3,8 +3,8 @@
 python -m tests.benchmarks.telemetry [--short] [--out docs/benchmarks/telemetry.json]
 
 Servers at once, asked in turn, so that what else the machine does meets all alike: one whose instruments do
-nothing, one as it is, and, where this version has traces, one that also sends them to a receiver here. Times are
-user and system time of processes, since wall time says more about the machine's other guests.
+nothing, one as it is, and, where this version has traces, one that also sends them to a receiver here. Times
+are user and system time of processes, since wall time says more about the machine's other guests.
 """
 
 from __future__ import annotations

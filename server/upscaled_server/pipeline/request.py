@@ -125,6 +125,7 @@ class Request:
     work is cut off; else nothing counts before the end. `handed_over` is awaited once everything has been
     given out, and what it raises fails the work before anything is charged: here a stored file is
     completed. It gives the seconds for which that was being written before.
+    `fetch_seconds`: how long it took to have the bytes of the source, where that was before.
     """
 
     source: Source
@@ -134,4 +135,5 @@ class Request:
     caller: Caller = ANONYMOUS
     ledger_id: str = ""
     streamed: bool = False
+    fetch_seconds: float = 0.0
     handed_over: Callable[[], Awaitable[float]] | None = field(default=None, repr=False)

@@ -79,6 +79,8 @@ class Upscaling:
         settled = settle(request.options, self._catalogue, self._limits, self._pool.backends, request.caller)
         decode_limits = self._decode_limits_of(request.caller)
         data = await self._fetch.bytes_of(request, deadline, clock)
+        if request.fetch_seconds:
+            clock.add(Stage.FETCH, request.fetch_seconds)
         deadline.check("decoding")
         if request.validate_only:
             info = await self._probe(data, decode_limits, clock)
