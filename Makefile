@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-telemetry clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -78,7 +78,7 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
 
-DOCS := scripts/render_settings.py scripts/render_capacity.py scripts/render_dashboard.py
+DOCS := scripts/render_settings.py scripts/render_metrics.py scripts/render_capacity.py scripts/render_dashboard.py
 
 docs: $(READY) ## write the pages that come of code and measurements
 	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
@@ -152,6 +152,9 @@ sbom: $(READY) ## what is in the images, with licences, as CycloneDX: deploy/doc
 # Takes root, for the overlays that stand for a container engine.
 container-check: $(READY) ## build the Dockerfile's image without an engine and run its server (STAGE=cuda: the other)
 	@CONTAINER_STAGE=$(STAGE) $(BIN)/python -m pytest -q --timeout 1800 tests/container $(PYTEST_ARGS)
+
+bench-telemetry: $(READY) ## what metrics cost: of a scrape, and of every request; writes docs/benchmarks/telemetry.json
+	@$(BIN)/python -m tests.benchmarks.telemetry
 
 clean: ## remove what the targets made, except .venv
 	@rm -rf bench-results demo-output dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .proto-deps

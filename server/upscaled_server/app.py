@@ -61,7 +61,7 @@ from upscaled_server.engine.weights.store import WeightStore
 from upscaled_server.intake.secrets import SecretSettings, given_keys
 from upscaled_server.media.codec import CodecHost
 from upscaled_server.media.codec.formats import accepted_content_types
-from upscaled_server.observation import observed
+from upscaled_server.observation import Observed, observed
 from upscaled_server.pipeline.charging import Charging
 from upscaled_server.pipeline.decoding import DecodeSettings
 from upscaled_server.pipeline.limits import LimitSettings
@@ -170,13 +170,7 @@ class App:
             watching = asyncio.create_task(self._folder_models.watch(), name="model folder")
             self._stack.push_async_callback(_cancelled, watching)
             self._stack.enter_context(
-                observed(
-                    self._settings[ProbeSettings],
-                    self._pool,
-                    stores,
-                    self._durable,
-                    lambda: self._health.is_ready,
-                )
+                observed(self._settings[ProbeSettings], self._observed(stores, self._durable))
             )
             await self._server.start()
         except BaseException:  # a cancellation too
@@ -216,6 +210,17 @@ class App:
             optional=self._listen.auth == "none",
             tokens=self._settings[TokenSettings],
             health=self._health,
+        )
+
+    def _observed(self, stores: durable.Stores, running: durable.Durable) -> Observed:
+        return Observed(
+            self._pool,
+            self._codec,
+            stores,
+            running,
+            self._folder.path,
+            self._settings[TlsSettings].tls_cert_file,
+            lambda: self._health.is_ready,
         )
 
     def _check_options(self, options: Options, caller: Caller) -> Settled:

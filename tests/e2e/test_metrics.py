@@ -64,7 +64,9 @@ def test_calls_images_and_queues_are_told_and_the_queue_drains_when_a_caller_lea
         assert values["upscaled_images_delivered_total", json.dumps({"model": FAST})] == 1
         assert values["upscaled_output_pixels_delivered_total", json.dumps({"model": FAST})] == 192 * 128
         assert values["upscaled_stage_duration_seconds_count", json.dumps({"stage": "infer"})] == 1
-        assert {name.removesuffix("_total") for name, _ in values} >= set(SNAPSHOT)
+        absent = {"upscaled_certificate_expiry_timestamp_seconds"}
+        assert {name.removesuffix("_total") for name, _ in values} >= set(SNAPSHOT) - absent
+        assert not any(name in absent for name, _ in values)
         _leaves_nothing_behind(server, address)
 
 
@@ -76,7 +78,10 @@ def _leaves_nothing_behind(server: RunningServer, address: str) -> None:
                 break
         values = scraped(address)
         assert values["upscaled_images_open", "{}"] == 1
-        assert values["upscaled_queue_device_seconds", "{}"] > 0
+        interactive = json.dumps({"class": "interactive"})
+        assert values["upscaled_queue_device_seconds", interactive] > 0
+        assert 0 < values["upscaled_queue_pixels", interactive] <= 1400 * 1000
+        assert values["upscaled_queue_device_seconds", json.dumps({"class": "batch"})] == 0
         stream.close()
         deadline = time.monotonic() + 10
         while (left := _left(address))["upscaled_images_open"] or left["upscaled_queue_units"]:
@@ -85,7 +90,11 @@ def _leaves_nothing_behind(server: RunningServer, address: str) -> None:
 
 
 def _left(address: str) -> dict[str, float]:
-    return {name: value for (name, labels), value in scraped(address).items() if labels == "{}"}
+    """Sums over all labels."""
+    sums: dict[str, float] = {}
+    for (name, _), value in scraped(address).items():
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
 
 
 def test_readiness_turns_first_when_the_server_stops() -> None:

@@ -14,6 +14,7 @@ from upscaled_server.access.ledger import Charged, Month
 from upscaled_server.access.prices import NOTHING
 from upscaled_server.access.usage import Sums
 from upscaled_server.state.store import KeyExists, Store, VersionChanged
+from upscaled_server.telemetry import metrics
 
 _MAX_ACCOUNTS = 4096
 
@@ -76,6 +77,7 @@ class Account:
             else:
                 if self._sums is not None:
                     self._sums.add(charged)
+                _count(charged.model, charged.credits)
                 return charged.credits
             if found is None:
                 continue
@@ -88,10 +90,15 @@ class Account:
                 continue
             if self._sums is not None:
                 self._sums.replace(before, charged)
+            _count(charged.model, charged.credits - before.credits)
             return charged.credits
 
     def _key(self, entry: str) -> str:
         return ledger.entry_key(self.caller, self.month, entry)
+
+
+def _count(model: str, amount: Decimal) -> None:
+    metrics.CREDITS.labels(metrics.MODELS(model)).inc(float(amount))
 
 
 class Accounts:

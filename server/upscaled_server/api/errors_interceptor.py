@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias
 
@@ -16,6 +15,7 @@ import grpc
 import grpc.aio
 
 from upscaled_server.api import caller
+from upscaled_server.api.call_metrics import CallMetrics
 from upscaled_server.api.malformed import tolerant, well_formed
 from upscaled_server.api.statuses import code_of, to_status
 from upscaled_server.errors import DomainError, KeysThrottled, ProcessingFailed, Unauthenticated
@@ -35,6 +35,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self) -> None:
         self._running = 0
+        # Of methods that there are: others have no handler.
+        self._metrics: dict[str, CallMetrics] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -52,37 +54,36 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler_call_details.method.startswith("/grpc."):
             return handler
         method = handler_call_details.method
+        counted = self._metrics.get(method) or self._metrics.setdefault(method, CallMetrics(method))
         for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             behaviour = getattr(handler, kind)
             if behaviour is not None:
                 build = getattr(grpc, f"{kind}_rpc_method_handler")
                 wrapped: Handler = build(
-                    self._wrap(behaviour, method),
-                    request_deserializer=tolerant(handler.request_deserializer),
-                    response_serializer=handler.response_serializer,
+                    self._wrap(behaviour, method, counted),
+                    request_deserializer=counted.receiving(tolerant(handler.request_deserializer)),
+                    response_serializer=counted.sending(handler.response_serializer),
                 )
                 return wrapped
         return handler
 
-    def _wrap(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
-        service, name = method.removeprefix("/").split("/")
-        running = metrics.RPCS_RUNNING.labels(service, name)
-
+    def _wrap(
+        self, behaviour: Callable[..., Awaitable[Any]], method: str, counted: CallMetrics
+    ) -> Callable[..., Awaitable[Any]]:
         async def call(request: Any, context: Context) -> Any:
             self._running += 1
             self._idle.clear()
-            running.inc()
-            began, code = time.perf_counter(), grpc.StatusCode.CANCELLED
             try:
-                answer = await behaviour(well_formed(request), context)
-                code = grpc.StatusCode.OK
-                return answer
-            except Exception as error:  # what is not known is logged, and told as INTERNAL
-                code = code_of(error) if isinstance(error, DomainError) else grpc.StatusCode.INTERNAL
-                await _end(error, context, method)
+                with counted.call() as outcome:
+                    try:
+                        answer = await behaviour(well_formed(request), context)
+                        outcome.code = grpc.StatusCode.OK
+                        return answer
+                    except Exception as error:  # what is not known is logged, and told as INTERNAL
+                        internal = grpc.StatusCode.INTERNAL
+                        outcome.code = code_of(error) if isinstance(error, DomainError) else internal
+                        await _end(error, context, method)
             finally:
-                running.dec()
-                metrics.RPCS.labels(service, name, code.name).observe(time.perf_counter() - began)
                 self._running -= 1
                 if not self._running:
                     self._idle.set()
@@ -101,6 +102,7 @@ async def _end(error: Exception, context: Context, method: str) -> NoReturn:
         error = ProcessingFailed("an internal error occurred; the server's log has the particulars")
     else:
         log.log(_level(error), "%s ended %s: %s", named, code_of(error).name, error.message)
+    metrics.REFUSED.labels(error.reason).inc()
     await context.abort_with_status(to_status(error, request_id=request_id))
     raise AssertionError("abort_with_status always raises")
 

@@ -168,6 +168,16 @@ class Engine:
         """
         return step_together(runs)
 
+    @property
+    def card_memory_bytes(self) -> int | None:
+        """Memory of the card in use, by whomever; None on a CPU. It waits while the card's driver does."""
+        if self.device.kind == "cpu":
+            return None
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self.device.index)
+        return int(total - free)
+
     def close(self) -> None:
         """Free everything; runs must be closed before."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -15,6 +15,7 @@ from upscaled_server.jobs.places import Files
 from upscaled_server.jobs.ports import Callbacks, Outputs
 from upscaled_server.state import requests
 from upscaled_server.state.expiry import Expiry, drop_expiry, note_expiry
+from upscaled_server.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,16 @@ class Ending:
         job = finish(await self.book.get(caller, job_id), now)
         if (expiry := expiry_of(job)) is not None:
             await note_expiry(self.book.store, expiry)
-        job = await self.book.change(
-            caller, job_id, lambda each: each if each.state.final else finish(each, now)
-        )
+        ends_here = False
+
+        def end_once(each: Job) -> Job:
+            nonlocal ends_here
+            ends_here = not each.state.final
+            return finish(each, now) if ends_here else each
+
+        job = await self.book.change(caller, job_id, end_once)
+        if ends_here:
+            metrics.JOBS_ENDED.labels(job.state.value).inc()
         if (place := self.board.get(job_id)) is not None:
             place.show(job)
             self.board.remove(job_id)

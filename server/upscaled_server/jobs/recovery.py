@@ -14,6 +14,7 @@ from upscaled_server.jobs.ports import Helpers
 from upscaled_server.jobs.queue import JobQueue
 from upscaled_server.jobs.records import Live
 from upscaled_server.jobs.verdicts import Verdicts, interrupted
+from upscaled_server.telemetry import metrics
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Recovery:
             if verdict(job, self.clock()).state.final:
                 await self.ending.end(job.caller, job.id, verdict)
                 return
+            metrics.JOB_RETRIES.inc()
             now = self.clock()
             try:
                 job = await book.change(job.caller, job.id, lambda each: verdict(each, now))

@@ -24,7 +24,7 @@ from upscaled_server.jobs.tracing import attempt_of, note_outcome
 from upscaled_server.jobs.verdicts import Finish, Verdicts
 from upscaled_server.jobs.work import Made, Work
 from upscaled_server.pipeline.events import Progress, Stage
-from upscaled_server.telemetry import tracing
+from upscaled_server.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +158,7 @@ class Runner:
                 break
         place.show(job)
         if not self._stopping:
+            metrics.JOB_RETRIES.inc()
             self._queue.put(job, self._weight_of(job.caller))
 
     def _weight_of(self, caller: str) -> float:

@@ -37,6 +37,14 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """The encoded image, and how long it took to have it."""
+
+    data: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     book: Book
     files: Files
@@ -51,18 +59,23 @@ class Work:
         deadline = Deadline.after(self.limits.max_call_seconds)
         async with deadline.enforced():
             place.show_progress(Progress(Stage.FETCH, 0.0, 0, 0), self.clock())
+            began = time.perf_counter()
             with tracing.within(tracing.start("fetch")):
                 data = await self._bytes(job, caller, deadline)
-            return await self._make(job, caller, place, data, deadline)
+            fetched = Fetched(data, time.perf_counter() - began)
+            return await self._make(job, caller, place, fetched, deadline)
 
-    async def _make(self, job: Job, caller: Caller, place: Place, data: bytes, deadline: Deadline) -> Made:
-        summary = await asyncio.to_thread(summary_of, data)
+    async def _make(
+        self, job: Job, caller: Caller, place: Place, fetched: Fetched, deadline: Deadline
+    ) -> Made:
+        summary = await asyncio.to_thread(summary_of, fetched.data)
         request = Request(
-            Bytes(data),
+            Bytes(fetched.data),
             effective_options(job.options, job.id, job.priority),
             request_id=job.request_id,
             caller=caller,
             ledger_id=job.id,
+            fetch_seconds=fetched.seconds,
         )
         done = None
         tiles = 0

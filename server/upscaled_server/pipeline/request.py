@@ -123,7 +123,9 @@ class Request:
     `ledger_id` names it where it is charged, so that it is charged once: a job's id. Empty for calls, which
     go by `request_id`. `streamed`: who asked takes the events as they come, and is charged for those if the
     work is cut off; else nothing counts before the end. `handed_over` is awaited once everything has been
-    given out, and what it raises fails the work before anything is charged: here a stored file is completed.
+    given out, and what it raises fails the work before anything is charged: here a stored file is
+    completed. It gives the seconds for which that was being written before.
+    `fetch_seconds`: how long it took to have the bytes of the source, where that was before.
     """
 
     source: Source
@@ -133,4 +135,5 @@ class Request:
     caller: Caller = ANONYMOUS
     ledger_id: str = ""
     streamed: bool = False
-    handed_over: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    fetch_seconds: float = 0.0
+    handed_over: Callable[[], Awaitable[float]] | None = field(default=None, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -61,8 +62,14 @@ async def run_stored(
     name = request.options.file_name or f"upscaled-{target.output_id.lower()}"
     # Left with an error, it leaves no file behind; left without, the file is complete.
     async with AsyncExitStack() as file:
-        request = replace(request, options=replace(request.options, file_name=name), handed_over=file.aclose)
         writer: OutputWriter | None = None
+        writing_seconds = 0.0
+
+        async def complete() -> float:
+            await file.aclose()
+            return writing_seconds
+
+        request = replace(request, options=replace(request.options, file_name=name), handed_over=complete)
         async with aclosing(images.run(request, deadline)) as events:
             async for event in events:
                 if isinstance(event, Plan):
@@ -70,7 +77,9 @@ async def run_stored(
                 if not isinstance(event, Chunk):
                     yield event
                 elif writer is not None:
+                    began = time.perf_counter()
                     await writer.write(event.data)
+                    writing_seconds += time.perf_counter() - began
 
 
 def _output(

@@ -80,6 +80,8 @@ class Upscaling:
         settled = settle(request.options, self._catalogue, self._limits, self._pool.backends, request.caller)
         decode_limits = self._decode_limits_of(request.caller)
         data = await self._fetch.bytes_of(request, deadline, clock)
+        if request.fetch_seconds:
+            clock.add(Stage.FETCH, request.fetch_seconds)
         deadline.check("decoding")
         if request.validate_only:
             info = await self._probe(data, decode_limits, clock)
@@ -124,7 +126,8 @@ class Upscaling:
                 handed_over.took(event)
             if request.handed_over is not None:
                 with clock.during(Stage.STORE):
-                    await request.handed_over()
+                    writing_before = await request.handed_over()
+                clock.add(Stage.STORE, writing_before)
             bill = await tab.pay()
         note_image(layout.options.model, layout.size.width * layout.size.height, clock.seconds.items())
         yield done(layout, clock, bill, runs=runs, delivery=delivery)

@@ -22,12 +22,13 @@
     worker.py      the worker process itself
     inference.py   its threads that compute
     faults.py      faults on purpose, for tests
+    report.py      what it tells of itself
     factory.py     its engine
     protocol.py    what server and worker say
     transport.py   how it gets across
     pixels.py      and the pixels
     devices.py     what there is to run on
-    stats.py       what all this is doing now
+    stats.py       what all this is doing now, and has done
 
 Importing this package imports nothing: the worker process must not load what only the server needs.
 """

@@ -13,6 +13,7 @@ from upscaled_server.pool.forecast import Outlook
 from upscaled_server.pool.places import BATCH_SHARE, LEFT_ALONE_SECONDS, Place, Ticket
 from upscaled_server.pool.scheduler.queue import FairQueue
 from upscaled_server.pool.scheduler.shares import Shares
+from upscaled_server.pool.stats import QueueStats
 
 MAX_OVERTAKEN = 16
 """A run that does not fit is passed by so many that do, and by no more."""
@@ -61,6 +62,22 @@ class Admission:
     def seconds_pending(self) -> float:
         """Device seconds of everything open and waiting, divided by the devices that are up."""
         return self._backlog.seconds(self._clock())
+
+    @property
+    def limit_device_seconds(self) -> float:
+        """How much of others' work, of all devices together, may be done before new work is."""
+        return self._max_pending_seconds * self._backlog.devices
+
+    def queue(self, *, batch: bool) -> QueueStats:
+        """What is admitted of one class; its units are the dispatcher's."""
+        now = self._clock()
+        at_work, waiting = self._backlog.of_class(now, batch=batch)
+        admitted = [*at_work, *waiting]
+        return QueueStats(
+            pixels=sum(each.pixels_left for each in admitted),
+            device_seconds=sum(each.seconds_left for each in admitted),
+            oldest_seconds=max((now - each.queued_at for each in waiting), default=0.0),
+        )
 
     def position(self, ticket: Ticket) -> int:
         """0 once granted, 1 for the next in the queue. Of the same urgency the order of arrival is counted:

@@ -51,6 +51,16 @@ class Backlog:
         everything = self._at_work(now, batch=True) + list(self)
         return sum(each.seconds_left for each in everything) / self._up
 
+    @property
+    def devices(self) -> int:
+        """How many share the work: those that are up, or the one that all wait for."""
+        return self._up
+
+    def of_class(self, now: float, *, batch: bool) -> tuple[list[Ticket], list[Ticket]]:
+        """Who has a place and does not leave it alone, and who waits."""
+        at_work = [each for each in self._at_work(now, batch=batch) if each.batch == batch]
+        return at_work, list(self._waiting[batch])
+
     def seconds_beside(self, ticket: Ticket, now: float) -> float:
         """How much of others' work is done before the ticket's is, when all have their steps in turn."""
         own = ticket.needs.seconds

@@ -42,6 +42,7 @@ them: all of these are done sooner, or at the same time, and fewer compete for t
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What the runs of one image take of a device: bytes, and device seconds in all and for one step.
+    `pixels` of input are what they are for.
 
     `measured`: whether the seconds rest on measurements. `only_on`: the device they must be on, None for any.
     """
@@ -52,6 +53,7 @@ class Needs:
     step_seconds: float
     measured: bool = False
     only_on: str | None = None
+    pixels: int = 0
 
     @property
     def at_a_stretch(self) -> bool:

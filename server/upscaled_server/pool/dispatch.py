@@ -32,6 +32,12 @@ class Dispatcher:
         """Units that wait for their turn."""
         return len(self._turns)
 
+    def waiting_of(self, *, batch: bool) -> tuple[int, float]:
+        """Units of one class that wait, and for how long the first of them has."""
+        now = self._clock()
+        waits = [now - unit.queued_at for unit in self._turns if unit.batch == batch]
+        return len(waits), max(waits, default=0.0)
+
     def waiting_on(self, device: str) -> int:
         return self._scheduler.waiting(device)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from upscaled_server.engine import counters
 from upscaled_server.errors import OutOfMemory, ProcessingFailed
 
 Fault = Literal["crash", "hang", "oom", "nan", "slow"]
@@ -77,6 +78,8 @@ def _commit(fault: str) -> None:
     if fault == "slow":
         time.sleep(_SLOW_SECONDS)
     elif fault == "oom":
+        counters.count("out_of_memory")
         raise OutOfMemory("out of memory, on purpose")
     elif fault == "nan":
+        counters.count("nan_fallbacks")
         raise ProcessingFailed("the network gave numbers that are not finite, on purpose")

@@ -13,8 +13,9 @@ from upscaled_server.errors import DomainError
 from upscaled_server.pool.inference import Inference
 from upscaled_server.pool.open_run import OpenRun
 
-Outcome: TypeAlias = tuple[NDArray[Any], float] | DomainError
-"""Rows and this run's share of the seconds."""
+Outcome: TypeAlias = tuple[NDArray[Any], float, int] | DomainError
+"""Rows, this run's share of the seconds, and how many were computed together: told to one of them, 0 to the
+others, so that who adds up counts the step once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +43,9 @@ class Gathering:
         self._compute = compute
         self._groups: dict[tuple[int, ...], _Group] = {}
 
-    async def step(self, key: tuple[int, ...], number: int, entry: OpenRun) -> tuple[NDArray[Any], float]:
+    async def step(
+        self, key: tuple[int, ...], number: int, entry: OpenRun
+    ) -> tuple[NDArray[Any], float, int]:
         """The share of run `number` of the step that the runs of `key` take together. Raises its error."""
         group = self._groups.get(key)
         if group is None:
@@ -75,10 +78,14 @@ class Gathering:
                 group.outcomes.set_exception(error)
                 return
             outcomes, seconds = computed.result()
-            shares = (
-                each if isinstance(each, DomainError) else (each, seconds / len(outcomes))
-                for each in outcomes
-            )
-            group.outcomes.set_result(dict(zip(group.entries, shares, strict=True)))
+            shares: dict[int, Outcome] = {}
+            untold = len(outcomes)
+            for run, each in zip(group.entries, outcomes, strict=True):
+                if isinstance(each, DomainError):
+                    shares[run] = each
+                else:
+                    shares[run] = (each, seconds / len(outcomes), untold)
+                    untold = 0
+            group.outcomes.set_result(shares)
 
         computing.add_done_callback(done)

@@ -26,6 +26,7 @@ from upscaled_server.pool.replay import ahead_rows, kept_bytes
 from upscaled_server.pool.run import PoolRun
 from upscaled_server.pool.speed import Speed
 from upscaled_server.pool.supervisor import Supervisor
+from upscaled_server.telemetry import metrics
 from upscaled_server.tiling.plan import RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -121,6 +122,7 @@ class Opening:
             step_seconds=max(each / plan.steps for each, plan in zip(seconds, plans, strict=True)),
             measured=desk.speed.seconds_per_pixel(device, self._variant.speed_key) is not None,
             only_on=self._device,
+            pixels=sum(plan.width * plan.height for plan in plans),
         )
         return Ticket.of(needs, self._claim)
 
@@ -160,6 +162,7 @@ class Opening:
         def on_step(seconds: float) -> None:
             desk.speed.note(device, self._variant.speed_key, step_pixels, seconds)
             ticket.seconds_left = max(0.0, ticket.seconds_left - step_seconds)
+            metrics.CALLER_SECONDS.labels(metrics.CALLERS(claim.caller)).inc(seconds)
 
         return Terms(
             variant=self._variant,

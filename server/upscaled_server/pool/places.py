@@ -55,6 +55,10 @@ class Ticket(Entry):
         """
         return not self.calls and now - self.last_call > LEFT_ALONE_SECONDS
 
+    @property
+    def pixels_left(self) -> float:
+        return self.needs.pixels * self.seconds_left / self.needs.seconds if self.needs.seconds else 0.0
+
     @contextmanager
     def attended(self) -> Iterator[None]:
         """Around every call that the caller makes."""

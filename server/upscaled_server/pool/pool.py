@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias, Unpack
 
 from upscaled_server.engine.catalogue import Catalogue
@@ -24,7 +25,7 @@ from upscaled_server.pool.places import Place
 from upscaled_server.pool.scheduler.policy import Policy
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.pool.speed import Speed
-from upscaled_server.pool.stats import PoolStats
+from upscaled_server.pool.stats import DeviceStats, PoolStats, QueueStats
 from upscaled_server.pool.supervisor import Supervisor
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
@@ -181,7 +182,24 @@ class Pool:
             seconds_pending=self._admission.seconds_pending,
             workers_up=sum(each.up for each in supervisors),
             worker_restarts=sum(each.restarts for each in supervisors),
+            queues={"interactive": self._queue(batch=False), "batch": self._queue(batch=True)},
+            limit_device_seconds=self._admission.limit_device_seconds,
         )
+
+    def _queue(self, *, batch: bool) -> QueueStats:
+        admitted = self._admission.queue(batch=batch)
+        units, oldest = self._dispatcher.waiting_of(batch=batch)
+        return replace(admitted, units=units, oldest_seconds=max(admitted.oldest_seconds, oldest))
+
+    @property
+    def device_stats(self) -> Mapping[str, DeviceStats]:
+        """By the names of the devices; none before `start`."""
+        return {
+            name: DeviceStats(
+                each.up, each.restarts, len(each.models.loaded), each.device.memory_bytes, each.counts
+            )
+            for name, each in self._fleet.supervisors.items()
+        }
 
     def traits(self, model: Model, device: str | None = None) -> NetworkTraits:
         """What the planner must know of a model on a device (default: the first). Loads nothing.

@@ -20,6 +20,7 @@ from upscaled_server.pool.calls import Answer, Calls
 from upscaled_server.pool.output import log_output
 from upscaled_server.pool.pixels import Parcel, Shelf, unpack
 from upscaled_server.pool.protocol import unpack_error
+from upscaled_server.pool.stats import DeviceCounts
 from upscaled_server.pool.transport import Channel, Message
 
 log = logging.getLogger("upscaled_server.pool")
@@ -47,11 +48,18 @@ class WorkerProcess:
     up.
     """
 
-    def __init__(self, name: str, options: WorkerOptions, on_lost: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: WorkerOptions,
+        on_lost: Callable[[], None] = lambda: None,
+        counts: DeviceCounts | None = None,
+    ) -> None:
         self.name = name
         self.lost = asyncio.Event()
         self._options = options
         self._on_lost = on_lost
+        self._counts = counts or DeviceCounts()
         self._calls = Calls()
         self._shelf = Shelf()
         self._hung = False
@@ -231,6 +239,7 @@ class WorkerProcess:
             self._channel.close()
         failed = self._calls.fail(self._loss)
         self._shelf.close()
+        self._counts.lost_worker()
         if not self._stopping:
             log.warning("worker %s (pid %d) is lost; %d requests fail", self.name, self.pid, failed)
         self._on_lost()
@@ -242,6 +251,8 @@ class WorkerProcess:
         if "free" in message:
             self._shelf.take_back(message["free"])
             return
+        if "report" in message:
+            self._counts.take(message["report"])
         answer = self._calls.take(message["id"])
         outcome: Answer | DomainError
         try:
@@ -274,11 +285,14 @@ class WorkerProcess:
 
     async def _watch_health(self) -> None:
         """Kill a worker that does not answer, or whose step never ends."""
+        first = True
         while not self.lost.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._options.heartbeat_seconds):
+                # The first at once: what it says of the worker's memory is not 0 until then.
+                async with asyncio.timeout(0 if first else self._options.heartbeat_seconds):
                     await self.lost.wait()
                 return
+            first = False
             if stuck := self._calls.stuck_seconds:
                 log.error("worker %s: a step has not ended for %.0f s; it is killed", self.name, stuck)
                 self._hung = True

@@ -5,6 +5,15 @@
             {"id": 7, "error": {"kind": …, "message": …, "says": {…}}}
     both    {"free": 12}                                         the rows in your buffer 12 have been read
 
+An answer, of either kind, may have `"report": {…}` beside it: what the worker tells of its device and of
+itself, whoever asked and whether or not somebody waits for the answer.
+
+    out_of_memory, nan_fallbacks              how often since the last answer
+    seconds, pixels, images                   of a step: device seconds, input pixels, images computed
+                                              together (told once for all of them)
+    resident_bytes, cpu_seconds, memory_bytes of a `ping`: the process, and the device's memory in use
+    model, load_seconds                       of a `load` that brought the model into memory
+
 Requests: `hello`, `ping`, `load`, `unload`, `open`, `feed`, `step`, `close`. Those of one run are
 done in order, those of different runs are not, except that steps begin in the order in which they were asked
 for. A request or an answer with `"pixels"` comes with a descriptor (`pixels.py`).

@@ -20,6 +20,7 @@ from upscaled_server.pool.faults import parse_faults
 from upscaled_server.pool.models import WorkerModels
 from upscaled_server.pool.process import WorkerOptions, WorkerProcess
 from upscaled_server.pool.settings import PoolSettings
+from upscaled_server.pool.stats import DeviceCounts
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -51,6 +52,7 @@ class Supervisor:
         self.worker: WorkerProcess | None = None
         self.restarts = 0
         self.failed_starts = 0
+        self.counts = DeviceCounts()
         self.warm = False
         """Whether a worker of this device has had all models that are to be warm; once true, it stays so."""
         self._settings = settings
@@ -200,7 +202,7 @@ class Supervisor:
             return None
 
     async def _start_one(self) -> WorkerProcess:
-        worker = WorkerProcess(self.device.name, self._options, lambda: self._gone(worker))
+        worker = WorkerProcess(self.device.name, self._options, lambda: self._gone(worker), self.counts)
         began = time.monotonic()
         said = await worker.start()
         if worker.lost.is_set():  # in the moment between its answer and now

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upscaled_server.engine import counters
 from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.variant import Variant
 from upscaled_server.errors import DeviceFailed
+from upscaled_server.pool import report
 from upscaled_server.pool.faults import FaultyEngine
 from upscaled_server.pool.gathering import Gathering
 from upscaled_server.pool.inference import Inference, shares_cores
@@ -69,6 +72,7 @@ class Worker:
         self._errands = ThreadPoolExecutor(1, "errands")
         self._models = ThreadPoolExecutor(_MODEL_THREADS, "models")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._vitals = report.Vitals()
         self._channel = Channel(sock, self._on_message, _server_gone)
 
     def _on_message(self, message: Message, fd: int | None) -> None:
@@ -95,7 +99,7 @@ class Worker:
             result, out = await (handle(request) if rows is None else handle(request, rows))
             del rows
             if out is None:
-                self._channel.send({"id": number, "result": result})
+                self._channel.send({"id": number, "result": result, **_report(result)})
             else:
                 await self._send_rows(number, result, out)
         except DeviceFailed as error:
@@ -105,7 +109,9 @@ class Worker:
         except Exception as error:  # the server is told, and this worker goes on
             if not is_expected(error):
                 log.error("%s failed", request["op"], exc_info=error)
-            self._channel.send({"id": number, "error": pack_error(error)})
+            if isinstance(error, MemoryError):
+                counters.count("out_of_memory")
+            self._channel.send({"id": number, "error": pack_error(error), **report.events()})
 
     async def _send_rows(self, number: int, result: Message, rows: NDArray[Any]) -> None:
         if rows.nbytes < _COPY_ELSEWHERE_BYTES:
@@ -113,7 +119,8 @@ class Worker:
         else:
             loop = asyncio.get_running_loop()
             parcel = await loop.run_in_executor(self._errands, self._shelf.pack, rows)
-        self._channel.send({"id": number, "result": result, "pixels": parcel.described}, parcel.fd)
+        message = {"id": number, "result": result, "pixels": parcel.described, **_report(result)}
+        self._channel.send(message, parcel.fd)
 
     def _freed(self, buffer: int) -> None:
         self._channel.send_soon({"free": buffer})
@@ -127,25 +134,30 @@ class Worker:
         return {"device": asdict(self._engine.device)}, None
 
     async def _on_ping(self, _: Message) -> tuple[Message, None]:
-        return {"runs": len(self._runs), "buffers_away": self._shelf.away}, None
+        vitals = await self._vitals.tell(self._engine)
+        return {"runs": len(self._runs), "buffers_away": self._shelf.away, "report": vitals}, None
 
     async def _on_load(self, request: Message) -> tuple[Message, None]:
         if request["custom"] is not None:
             self._engine.learn(CustomModel.from_dict(request["custom"]))
-        provenance, size = await self._in_models(self._load, Variant(**request["variant"]))
-        return {"provenance": asdict(provenance), "bytes": size}, None
+        provenance, size, seconds = await self._in_models(self._load, Variant(**request["variant"]))
+        told = {"report": {"model": provenance.model, "load_seconds": seconds}} if size else {}
+        return {"provenance": asdict(provenance), "bytes": size, **told}, None
 
-    def _load(self, variant: Variant) -> tuple[Provenance, int]:
-        """The model's provenance, and by how much memory has grown, at least by the size of its weights.
+    def _load(self, variant: Variant) -> tuple[Provenance, int, float]:
+        """The model's provenance, by how much memory has grown, at least by the size of its weights, and how
+        long it took; no bytes for a model that was there.
 
         What other threads take meanwhile counts as well: too much is safe.
         """
         known = self._engine.loaded
-        before = resident_bytes()
+        before, began = report.resident_bytes(), time.perf_counter()
         provenance: Provenance = self._engine.load(variant)
+        seconds = time.perf_counter() - began
         if provenance.model in known:
-            return provenance, 0
-        return provenance, max(resident_bytes() - before, provenance.weights.size_bytes)
+            return provenance, 0, seconds
+        grown = report.resident_bytes() - before
+        return provenance, max(1, grown, provenance.weights.size_bytes), seconds
 
     async def _on_warm(self, request: Message) -> tuple[Message, None]:
         await self._in_models(self._warm, Variant(**request["variant"]))
@@ -200,8 +212,8 @@ class Worker:
             entry.check_open()
             if len(request["together"]) > 1:
                 key = tuple(request["together"])
-                rows, seconds = await self._gathering.step(key, request["run"], entry)
-                return {**entry.status(), "seconds": seconds}, rows
+                rows, seconds, images = await self._gathering.step(key, request["run"], entry)
+                return _stepped(entry, seconds, images), rows
             entry.step = self._inference.submit(
                 lambda: self._step(entry), shares=shares_cores(entry.run.plan)
             )
@@ -213,7 +225,7 @@ class Worker:
                 raise RunClosed("the run is closed") from None  # by `close`, before it began
             finally:
                 entry.step = None
-            return {**entry.status(), "seconds": seconds}, rows
+            return _stepped(entry, seconds, 1), rows
 
     async def _on_close(self, request: Message) -> tuple[Message, None]:
         entry = self._runs.get(request["run"])
@@ -246,8 +258,16 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._models, function, *arguments)
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _stepped(entry: OpenRun, seconds: float, images: int) -> Message:
+    plan = entry.run.plan
+    told = {"seconds": seconds, "pixels": plan.computed_pixels / plan.steps, "images": images}
+    return {**entry.status(), "seconds": seconds, "report": told}
+
+
+def _report(result: Message) -> Message:
+    """What goes beside a result, taken out of it."""
+    told = {**result.pop("report", {}), **report.events().get("report", {})}
+    return {"report": told} if told else {}
 
 
 def _server_gone() -> None:

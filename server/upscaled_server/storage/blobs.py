@@ -91,6 +91,11 @@ class BlobStore:
         """All files of this server."""
         return self._room.used_bytes
 
+    @property
+    def max_bytes(self) -> int:
+        """Beyond which files are refused."""
+        return self._room.max_bytes
+
     def check_room(self, count: int) -> None:
         """Raises `StorageFull` if `count` more bytes would be too many."""
         self._room.check(count)

@@ -20,6 +20,10 @@ class Room:
         self._folder = folder
         self.used_bytes = 0
 
+    @property
+    def max_bytes(self) -> int:
+        return self._max_bytes
+
     def check(self, count: int) -> None:
         """Raises `StorageFull` if `count` more bytes would be too many."""
         if self.used_bytes + count > self._max_bytes:

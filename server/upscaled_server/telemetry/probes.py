@@ -11,10 +11,11 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from upscaled_server.telemetry import metrics
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -46,17 +47,17 @@ class ProbeSettings(BaseSettings):
 
 class Probes:
     """Serves from threads of its own; what it tells is asked of the event loop, so that it also shows whether
-    that is alive."""
+    that is alive. Metrics are written out in the thread, so that a scrape holds up no call."""
 
     def __init__(
         self,
         listen: str,
-        registry: CollectorRegistry,
+        snapshot: Callable[[], metrics.Values],
         is_ready: Callable[[], bool],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         """Raises OSError if the port cannot be had."""
-        self._registry = registry
+        self._snapshot = snapshot
         self._is_ready = is_ready
         self._loop = loop
         host, _, port = listen.rpartition(":")
@@ -88,7 +89,7 @@ class Probes:
         return [body]
 
     def _metrics(self) -> tuple[str, str, bytes]:
-        return "200 OK", CONTENT_TYPE_LATEST, self._ask(lambda: generate_latest(self._registry))
+        return "200 OK", CONTENT_TYPE_LATEST, metrics.exposition(self._ask(self._snapshot))
 
     def _live(self) -> tuple[str, str, bytes]:
         self._ask(lambda: None)

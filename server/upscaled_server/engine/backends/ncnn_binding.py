@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upscaled_server.engine import counters
 from upscaled_server.engine.backends.base import LUMA, full_scale
 from upscaled_server.errors import OutOfMemory, ProcessingFailed, WeightsRejected
 
@@ -96,6 +97,7 @@ class Call:
         """
         code, result = self._extractor.extract(blob, int(packed))
         if code == _ALLOCATION_FAILED or (code == 0 and result.empty()):
+            counters.count("out_of_memory")
             raise OutOfMemory("ncnn ran out of memory")
         if code != 0:
             raise ProcessingFailed(f"ncnn failed with {code}", code=code)

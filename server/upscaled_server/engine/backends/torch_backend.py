@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from upscaled_server.engine import counters
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.base import LUMA, full_scale, pad_piece
 from upscaled_server.engine.networks.build import build_network
@@ -131,6 +132,7 @@ def typed_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         torch.cuda.empty_cache()
+        counters.count("out_of_memory")
         raise OutOfMemory(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
     except torch.AcceleratorError as error:
         # An illegal access, say: CUDA answers everything that follows in this process with the same error.
@@ -138,5 +140,6 @@ def typed_errors() -> Iterator[None]:
     except RuntimeError as error:
         text = str(error)
         if "can't allocate memory" in text or "out of memory" in text:
+            counters.count("out_of_memory")
             raise OutOfMemory(f"torch ran out of memory: {text.splitlines()[0]}") from error
         raise ProcessingFailed(f"torch failed: {text.splitlines()[0]}") from error

@@ -25,7 +25,7 @@ from upscaled_server.jobs.callbacks.signature import message_id
 from upscaled_server.jobs.callbacks.waiting import Bounds, Waiting
 from upscaled_server.jobs.job import Callback, CallbackState, Job
 from upscaled_server.jobs.tracing import about
-from upscaled_server.telemetry import tracing
+from upscaled_server.telemetry import metrics, tracing
 from upscaled_server.telemetry.tracing import Attributes, Kind
 
 _LOG = logging.getLogger(__name__)
@@ -157,13 +157,11 @@ class CallbackSender:
         with tracing.within(
             tracing.start("callback", parent=parent, kind=Kind.CLIENT, attributes=attributes)
         ) as span:
-            answer = await self._poster.post(
-                callback.url,
-                self._render(job),
-                caller=job.caller,
-                message=message_id(job.id),
-                now=self._clock.now(),
-            )
+            body = self._render(job)
+            with metrics.timed("callback"):
+                answer = await self._poster.post(
+                    callback.url, body, caller=job.caller, message=message_id(job.id), now=self._clock.now()
+                )
             span.set({"http.response.status_code": answer.http_status})
             if not answer.delivered:
                 span.fail("not delivered")

@@ -14,6 +14,7 @@ from upscaled_server.media.codec import wire
 from upscaled_server.media.codec.admission import MemoryBudget
 from upscaled_server.media.codec.limits import CodecSettings, DecodeLimits
 from upscaled_server.media.codec.link import ZygoteLink
+from upscaled_server.media.codec.resident import resident_bytes_of
 from upscaled_server.media.codec.session import Session
 from upscaled_server.media.info import ImageInfo
 
@@ -84,6 +85,7 @@ class CodecHost:
         self._open = asyncio.Semaphore(self._settings.open_images)
         self._memory = MemoryBudget(self._settings.decoded_bytes, free_below=self._settings.small_bytes)
         self._sessions: set[Session] = set()
+        self._cpu_seconds_before = 0.0
 
     async def start(self) -> None:
         """Starts the codec process. Raises ProcessingFailed if it does not come up."""
@@ -94,14 +96,23 @@ class CodecHost:
         """Ends the codec process and its children; decodes still open fail with Unavailable."""
         self._closed = True
         async with self._linking:
-            link, self._link = self._link, None
-            if link is not None:
-                await link.aclose()
+            await self._let_go()
 
     @property
     def pid(self) -> int | None:
         """Of the codec process, for supervision and tests; None while there is none."""
         return self._link.pid if self._link is not None and self._link.alive else None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of all codec processes since the first start, without children that run."""
+        return self._cpu_seconds_before + (0.0 if self._link is None else self._link.cpu_seconds)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of the codec process and its children; pages that they share count for each of them."""
+        pid = self.pid
+        return 0 if pid is None else resident_bytes_of(pid)
 
     @property
     def open_count(self) -> int:
@@ -186,8 +197,13 @@ class CodecHost:
             if self._closed:
                 raise Unavailable("the codec process is stopped")
             if self._link is not None and not self._link.alive:
-                await self._link.aclose()
-                self._link = None
+                await self._let_go()
             if self._link is None:
                 self._link = await ZygoteLink.start(self._settings.start_seconds)
             return self._link
+
+    async def _let_go(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._cpu_seconds_before += link.cpu_seconds
+            await link.aclose()

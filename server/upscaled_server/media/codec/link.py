@@ -36,6 +36,8 @@ class ZygoteLink:
         self._next_id = 0
         self._sending = asyncio.Lock()
         self.alive = True
+        self.cpu_seconds = 0.0
+        """Processor time of the process and of its children that have ended, as of the last end."""
         self._loop.add_reader(control.fileno(), self._on_control)
 
     @property
@@ -148,6 +150,7 @@ class ZygoteLink:
                 self._lost()
                 return
             said = json.loads(message)
+            self.cpu_seconds = said.get("cpu_seconds", self.cpu_seconds)
             if "ended" in said:
                 ended = self._ended.pop(said["ended"], None)
                 if ended is not None and not ended.done():

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from upscaled_server.errors import (
     DamagedImage,
@@ -24,6 +24,10 @@ from upscaled_server.media.codec.admission import Share
 from upscaled_server.media.codec.channel import ChildEndedError, RowChannel, TooSlowError
 from upscaled_server.media.codec.limits import DecodeLimits
 from upscaled_server.media.codec.link import LOST, ZygoteLink
+from upscaled_server.telemetry import metrics
+
+FailureReason: TypeAlias = Literal["crash", "exit", "killed", "cpu_time", "wall_time", "protocol", "lost"]
+"""See `metrics.CODEC_FAILURES`."""
 
 _WRITE_BYTES = 4 << 20
 _END_SECONDS = 5.0
@@ -100,6 +104,7 @@ class Session:
         try:
             yield
         except TooSlowError as error:
+            _count("wall_time")
             raise LimitExceeded(
                 "image",
                 "decoding takes too long",
@@ -108,6 +113,7 @@ class Session:
                 unit="seconds",
             ) from error
         except wire.ProtocolBrokenError as error:
+            _count("protocol")
             raise ProcessingFailed(f"the decoder broke the protocol: {wire.printable(str(error))}") from error
         except ChildEndedError as error:
             raise self._why(await self._status()) from error
@@ -140,13 +146,16 @@ class Session:
 
     def _why(self, status: int | None) -> DomainError:
         if status is LOST:
+            _count("lost")
             return Unavailable(
                 "the codec process ended while it decoded this image; the call can be tried again"
             )
         if os.WIFEXITED(status):
+            _count("exit")
             return ProcessingFailed(f"the decoder ended early, with exit status {os.WEXITSTATUS(status)}")
         name = signal.Signals(os.WTERMSIG(status))
         if name == signal.SIGXCPU:
+            _count("cpu_time")
             seconds = self._limits.cpu_seconds
             return LimitExceeded(
                 "image",
@@ -156,10 +165,16 @@ class Session:
                 unit="seconds",
             )
         if name in _CRASHES:
+            _count("crash")
             return DamagedImage(f"these bytes crash the decoder ({name.name})")
+        _count("killed")
         return Unavailable(
             f"the decoder was killed ({name.name}), most likely because the machine ran out of memory"
         )
+
+
+def _count(reason: FailureReason) -> None:
+    metrics.CODEC_FAILURES.labels(reason).inc()
 
 
 async def _memfd(data: bytes | bytearray | memoryview) -> int:

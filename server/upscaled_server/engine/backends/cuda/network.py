@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from upscaled_server.engine import counters
 from upscaled_server.engine.backends.base import Job, pad_piece
 from upscaled_server.engine.backends.cuda.forms import Form, ModuleForm
 from upscaled_server.engine.backends.cuda.fused import Epilogue, Ops, PlainOps, Raw, from_integers
@@ -140,6 +141,7 @@ class CudaNetwork:
         with self._lane.working():
             if self.precision != precision:
                 return
+            counters.count("nan_fallbacks")
             rest = precisions_from(self._choice.precision)[1:]
             if not rest:
                 raise ProcessingFailed("the network's results are not finite")
@@ -205,6 +207,7 @@ class CudaNetwork:
             return
         except torch.OutOfMemoryError:
             log.info("out of memory with %d pieces together", len(jobs))
+            counters.count("out_of_memory")
         while waiting:
             waiting.popleft()()
         self._programs.clear()

@@ -1,0 +1,27 @@
+"""docs/metrics.md is what the literals give."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+from tests.conftest import REPO
+
+RENDER = runpy.run_path(str(REPO / "scripts" / "render_metrics.py"))
+
+
+def test_the_page_is_what_the_literals_give() -> None:
+    page = RENDER["PAGE"].read_text()
+    assert RENDER["rendered"](page) == page, "run scripts/render_metrics.py: the page is not up to date"
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(ValueError, match="no marks for metrics"):
+        RENDER["rendered"]("nothing to see")
+
+
+def test_names_have_the_prefix_and_base_units() -> None:
+    for each in RENDER["described"]():
+        assert each.name.startswith("upscaled_")
+        assert not {"milliseconds", "ms", "kilobytes", "megabytes", "percent"} & set(each.name.split("_"))
+        assert each.says.endswith(".")
