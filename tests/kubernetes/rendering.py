@@ -32,6 +32,7 @@ COMPONENTS = (
     "model-volume",
     "edge",
     "tls",
+    "traces",
     "pod-monitor",
     "service-monitor",
     "mig",

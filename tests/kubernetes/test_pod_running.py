@@ -64,12 +64,12 @@ def test_the_smoke_test_fails_with_a_key_that_is_not_known(
     assert "key" in done.stderr
 
 
-def test_the_queue_that_the_autoscaler_watches_is_one_that_the_server_tells_of(
-    pod: Pod, scaled: list[Object]
-) -> None:
+def test_what_the_autoscaler_watches_is_what_the_server_tells_of(pod: Pod, scaled: list[Object]) -> None:
     queue, _busy = named(scaled, "HorizontalPodAutoscaler", "upscaled")["spec"]["metrics"]
-    name = queue["pods"]["metric"]["name"]
-    assert f"\n{name}" in ask(pod.metrics, "/metrics").text
+    page = ask(pod.metrics, "/metrics").text
+    # The adapter's rule makes `upscaled_device_busy` of the second one.
+    for name in (queue["pods"]["metric"]["name"], "upscaled_device_busy_seconds_total"):
+        assert f"\n{name}{{" in page, name
 
 
 def test_no_url_is_fetched_and_nobody_is_called_back(pod: Pod, sample: bytes) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 import grpc
-from planned_metrics import PLANNED
 from prometheus_client import Counter, Gauge, Histogram, Info
 from prometheus_client.utils import floatToGoString
 
@@ -33,19 +32,13 @@ class Declared:
 
 
 def declared_metrics() -> dict[str, Declared]:
-    """By the name of the metric as it is scraped, without the suffixes of a histogram. While some of the
-    planned ones are missing, those that are there may have to change too, so the plan has precedence.
-    """
+    """By the name of the metric as it is scraped, without the suffixes of a histogram."""
     found = dict[str, Declared]()
     for each in vars(metrics).values():
         if isinstance(each, Counter | Gauge | Histogram | Info):
             found.update([_of_instrument(each)])
     for name, (kind, _, labels) in metrics.SNAPSHOT.items():
         found[name + ("_total" if kind == "counter" else "")] = Declared(kind, frozenset(labels))
-    if not PLANNED.keys() <= found.keys():
-        for name, (kind, labels) in PLANNED.items():
-            buckets = found[name].buckets if name in found else ()
-            found[name] = Declared(kind, frozenset(labels), buckets)
     return found | {name: Declared("gauge", frozenset()) for name in OF_OTHERS}
 
 
