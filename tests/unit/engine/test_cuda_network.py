@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from upscaled_server.engine import counters
 from upscaled_server.engine.backends.cuda.forms import ModuleForm
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.network import CudaNetwork, Source
@@ -92,8 +93,12 @@ def test_a_batch_that_is_too_large_is_halved_and_stays_so(executor: ThreadPoolEx
 def test_a_piece_that_is_too_large_is_cut_in_halves(executor: ThreadPoolExecutor) -> None:
     doubler = Doubler(largest=300)
     images = [_image(20, 30, seed) for seed in range(2)]
-    for image, rows in zip(images, step_together(_runs(doubler.network(), images, executor)), strict=True):
+    network = doubler.network()
+    counters.take()
+    for image, rows in zip(images, step_together(_runs(network, images, executor)), strict=True):
         np.testing.assert_array_equal(rows, _doubled(image))
+    # Both together, one of them, again without what was only cached; then each by itself.
+    assert counters.take()["out_of_memory"] >= 3
     assert max(height * width for _, height, width in doubler.batches) <= 300
 
 
@@ -146,7 +151,10 @@ def test_what_only_fits_fp32_falls_back_once_and_is_remembered(executor: ThreadP
     (run,) = _runs(network, [dark], executor)
     run.step()
     assert network.precision == "fp16"
+    counters.take()
     results = step_together(_runs(network, [dark, bright], executor))
+    # The picture that bf16 was tried with overflows too, so it was left out.
+    assert counters.take() == {"nan_fallbacks": 1}
     np.testing.assert_array_equal(results[0], _doubled(dark))
     np.testing.assert_array_equal(results[1], _doubled(bright))
     assert network.precision == "fp32", "bf16 was tried with the usual picture and overflows too"
