@@ -1,4 +1,5 @@
-"""`docs/metrics.md`'s table of all metrics, from the literals in `telemetry/metrics.py`.
+"""The tables of `docs/metrics.md`: all metrics, from the literals in `telemetry/metrics.py`, and what they
+cost, from `docs/benchmarks/telemetry.json`, which `make bench-telemetry` wrote.
 
     python scripts/render_metrics.py [--check]
 
@@ -8,10 +9,12 @@ up to date is an error.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -19,7 +22,7 @@ from upscaled_server.telemetry import metrics
 
 REPO = Path(__file__).resolve().parents[1]
 PAGE = REPO / "docs" / "metrics.md"
-BEGIN, END = "<!-- metrics, by scripts/render_metrics.py -->\n", "<!-- end of metrics -->"
+MEASURED = REPO / "docs" / "benchmarks" / "telemetry.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,46 @@ def _described(instrument: Counter | Gauge | Histogram | Info) -> Described:
 
 
 def rendered(page: str) -> str:
-    """The page with its table anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError("docs/metrics.md has no marks for metrics")
-    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+    """The page with its tables anew."""
+    for name, text in {"metrics": table(), "cost": cost(json.loads(MEASURED.read_text()))}.items():
+        begin, end = f"<!-- {name}, by scripts/render_metrics.py -->\n", f"<!-- end of {name} -->"
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found:
+            raise ValueError(f"docs/metrics.md has no marks for {name}")
+        page = f"{before}{begin}\n{text}\n\n{end}{after}"
+    return page
+
+
+def cost(report: dict[str, Any]) -> str:
+    """What a scrape and what a request take."""
+    scrape = report["scrape"]
+    lines = [
+        f"A scrape of a server that {scrape['callers']:,} callers have used: {scrape['series']} series, "
+        f"{scrape['bytes'] / 1e3:.0f} kB, {scrape['cpu_ms']:.1f} ms of the server's processor time "
+        f"(mean of {scrape['scrapes']}). Median wall time {scrape['idle_wall_ms']['median']:.1f} ms of an "
+        f"idle server, {scrape['loaded_wall_ms']['median']:.1f} ms of one at work.",
+        "",
+        "| request | telemetry | processor time of the server | of all processes | of that without |",
+        "| --- | --- | --: | --: | --: |",
+    ]
+    for request, servers in report["requests"].items():
+        for name, each in servers.items():
+            server, every = each["server_cpu_ms"], each["all_cpu_ms"]
+            lines.append(
+                f"| `{request}` | {name} | {server['median']:.2f} ms | {every['median']:.2f} ms "
+                f"| {server['of_without']:.2f}, {every['of_without']:.2f} |"
+            )
+    turns = len(next(iter(next(iter(report["requests"].values())).values()))["all_cpu_ms"]["turns"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Medians of {turns} turns, the servers in alternation, on {report['cores']} cores with other "
+            f"work on them (load {report['load_average_before']:.0f}), Python {report['python']}, commit "
+            f"`{report['commit'][:12]}`{' (changed)' * report['changed']}.",
+        ]
+    )
 
 
 def table() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 
 import pytest
@@ -13,6 +14,13 @@ RENDER = runpy.run_path(str(REPO / "scripts" / "render_metrics.py"))
 def test_the_page_is_what_the_literals_give() -> None:
     page = RENDER["PAGE"].read_text()
     assert RENDER["rendered"](page) == page, "run scripts/render_metrics.py: the page is not up to date"
+
+
+def test_what_was_measured_keeps_the_promise_of_a_cheap_scrape() -> None:
+    report = json.loads(RENDER["MEASURED"].read_text())["scrape"]
+    assert report["callers"] >= 1000
+    assert report["cpu_ms"] < report["goal_ms"] == 20
+    assert report["idle_wall_ms"]["median"] < 20
 
 
 def test_a_page_without_marks_is_refused() -> None:
