@@ -96,12 +96,17 @@ def test_the_tolerance_can_be_chosen() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("value", [None, "", " ", "v1,", "0x10", "1e9", "nan", "v1a,AAAA", "é"])
+@pytest.mark.parametrize("value", [None, "", " ", "v1,", "0x10", "1e9", "nan", "v1a,AAAA", "é", "\udcff", "\ud800"])
 def test_a_header_that_is_missing_or_something_else_is_refused(name: str, value: str | None) -> None:
     headers = signed()
     del headers[name]
     with pytest.raises(WebhookVerificationError):
         webhooks.verify(BODY, headers if value is None else headers | {name: value}, whsec(KEY))
+
+
+def test_a_body_that_cannot_be_text_is_refused() -> None:
+    with pytest.raises(WebhookVerificationError):
+        webhooks.verify("{}\udcff", signed(), whsec(KEY))
 
 
 def test_another_secret_is_refused() -> None:
@@ -115,7 +120,7 @@ def test_secrets_that_are_none_are_an_error_of_the_receiver(secrets: str | bytes
         webhooks.verify(BODY, signed(), secrets)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"not JSON", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"not JSON", b"\xff", b"[" * 100_000])
 def test_what_is_signed_and_no_object_is_refused(body: bytes) -> None:
     headers = signed_headers("msg_1", time.time(), body, [KEY])
     with pytest.raises(WebhookVerificationError, match="not a JSON object"):

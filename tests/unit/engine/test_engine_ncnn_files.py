@@ -56,6 +56,19 @@ def test_half_precision_keeps_eleven_bits(architecture: Architecture) -> None:
         np.testing.assert_allclose(tensors[name], tensor, rtol=2**-11, atol=1e-7)
 
 
+@pytest.mark.parametrize("separator", [b"\x1c", b"\x1f", b"\x0b", b"\x0c", b"\x85", b"\0"])
+def test_only_what_separates_words_for_ncnn_too_separates_them(separator: bytes) -> None:
+    """ncnn, which is given the same text, would see one word where we see two, or the reverse."""
+    with pytest.raises(WeightsRejected, match="not a text"):
+        read_ncnn(MODEL.param.replace(b" 0=8 ", separator + b"0=8 ", 1), MODEL.bin, TINY, "test")
+
+
+@pytest.mark.parametrize("word", [b"0=0000000000000008", b"1_0=8", b"+0=8", b" 0=8 0_=8"])
+def test_a_number_is_one_for_ncnn_too(word: bytes) -> None:
+    with pytest.raises(WeightsRejected, match="not key=value"):
+        read_ncnn(MODEL.param.replace(b" 0=8 ", b" " + word + b" ", 1), MODEL.bin, TINY, "test")
+
+
 def test_a_graph_survives_its_text() -> None:
     layers = MODEL.graph.layers
     assert parse_graph(format_graph(layers)) == layers

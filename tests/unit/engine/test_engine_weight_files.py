@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import resource
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -125,6 +126,24 @@ def test_a_truncated_pth_is_refused(tiny_state: StateDict, with_torch: bool) -> 
     for length in (0, 1, 100, len(data) // 2, len(data) - 1):
         with pytest.raises(WeightsRejected):
             read_pth(data[:length], "test", with_torch=with_torch)
+
+
+@READERS
+@pytest.mark.parametrize("opcode", [b"r\0\0\0\x7f", b"p2000000000\n"])
+def test_a_pickle_that_reserves_memory_is_refused(opcode: bytes, with_torch: bool) -> None:
+    """Ours would take 30 GB for these few bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}" + opcode + b".")
+        archive.writestr("a/byteorder", "little")
+        archive.writestr("a/version", "3\n")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, before[1]))
+    try:
+        with pytest.raises(WeightsRejected, match="" if with_torch else "names the place"):
+            read_pth(buffer.getvalue(), "hostile.pth", with_torch=with_torch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 _MAX_PICKLE_BYTES = 16 << 20
 _MAX_DIMENSIONS = 8
+# Python makes room up to the largest place that a pickle names, whether it fills the others or not.
+_MAX_MEMO = 1 << 20
 
 
 class UnsafePickleError(Exception):
@@ -47,7 +50,16 @@ def load_tensors(data: bytes) -> Any:
         prefix = names[0].removesuffix("data.pkl")
         if archive.getinfo(names[0]).file_size > _MAX_PICKLE_BYTES:
             raise ValueError("its data.pkl is too large")
-        return _TensorUnpickler(archive, prefix, archive.read(names[0])).load()
+        content = archive.read(names[0])
+        _check_memo(content)
+        return _TensorUnpickler(archive, prefix, content).load()
+
+
+def _check_memo(content: bytes) -> None:
+    """Raises ValueError for a pickle that would make the unpickler reserve memory far beyond its own size."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= (argument or 0) < _MAX_MEMO:
+            raise ValueError(f"its pickle names the place {argument}")
 
 
 class _TensorUnpickler(pickle.Unpickler):

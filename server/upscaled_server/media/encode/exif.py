@@ -17,6 +17,8 @@ _ORIENTATION = 0x0112
 _MAKER_NOTE = 0x927C
 # ImageWidth and ImageLength of the first directory, PixelXDimension and PixelYDimension of Exif's own.
 _WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
+# Cameras write below 100. What follows pointers from entry to entry must not grow with a power of their number.
+_MAX_ENTRIES = 1000
 # Directories below each directory. Interoperability holds nothing that changes.
 _BELOW = {EXIF_IFD: (INTEROPERABILITY_IFD,), GPS_IFD: (), INTEROPERABILITY_IFD: (), 0: (EXIF_IFD, GPS_IFD)}
 
@@ -50,13 +52,27 @@ class ExifBlock:
         self.first = self._long(4)
 
     def entries(self, directory: int) -> Iterator[Entry]:
-        """Entries whose values lie within the block; raises UnreadableExifError if the directory does not."""
-        for index in range(self._short(directory)):
+        """Entries whose values lie within the block.
+
+        Raises UnreadableExifError if the directory does not, if it has more than 1000 entries, points twice
+        to one kind of directory, or has values that together are larger than the block: work done for each
+        of them would be far beyond the size of the file.
+        """
+        count = self._short(directory)
+        if count > _MAX_ENTRIES:
+            raise UnreadableExifError("too many entries")
+        pointers, held = set(), 0
+        for index in range(count):
             at = directory + 2 + 12 * index
             tag, kind, count = self._short(at), self._short(at + 2), self._long(at + 4)
             size = TYPE_BYTES.get(kind, 0) * count
             value_at = at + 8 if size <= 4 else self._long(at + 8)
             if kind in TYPE_BYTES and value_at + size <= len(self.data):
+                held += size
+                if tag in pointers or held > len(self.data):
+                    raise UnreadableExifError("entries that overlap")
+                if tag in _BELOW:
+                    pointers.add(tag)
                 yield Entry(tag, kind, count, at, value_at, size)
 
     def value(self, entry: Entry) -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from upscaled_server.media.encode.exif import EXIF_IFD, GPS_IFD, TYPE_BYTES, ExifBlock, UnreadableExifError
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED = 1, 2, 3, 4, 5, 7
-_MAX_ENTRIES = 1000
 # What the directory of the picture says of it: description, maker, model, software, date, artist,
 # copyright, and the titles that Windows writes. All else there tells how the old file was laid out.
 _DESCRIPTIVE = frozenset(
@@ -85,8 +86,6 @@ def from_exif(exif: bytes) -> Directory:
 def _tags(block: ExifBlock, directory: int) -> dict[int, Tag]:
     tags: dict[int, Tag] = {}
     for entry in block.entries(directory):
-        if len(tags) == _MAX_ENTRIES:
-            break
         data = block.value(entry)
         if block.order == ">":
             data = _swapped(data, entry.kind)
@@ -97,4 +96,6 @@ def _tags(block: ExifBlock, directory: int) -> dict[int, Tag]:
 def _swapped(data: bytes, kind: int) -> bytes:
     """Values in the other byte order; a rational is two of four bytes."""
     size = {RATIONAL: 4, 10: 4}.get(kind, TYPE_BYTES[kind])
-    return b"".join(data[at : at + size][::-1] for at in range(0, len(data), size))
+    if size == 1:
+        return data
+    return np.frombuffer(data, f"u{size}").byteswap().tobytes()

@@ -1,15 +1,17 @@
 """XMP packets made to fit another size. ISO 16684-1; the properties of EXIF in XMP: CIPA DC-010.
 
 Packets are changed as text: a property is an attribute or an element, whatever prefix its namespace has.
+A packet may be 8 MiB of a stranger's, so nothing here may look from each beginning for its end.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
-_THUMBNAILS = re.compile(rb"<(\w+:Thumbnails)\b.*?</\1\s*>", re.DOTALL)
+_THUMBNAILS = rb"\w+:Thumbnails"
 _GPS_ATTRIBUTE = re.compile(rb"""\s[\w.-]+:gps\w*\s*=\s*(?:"[^"]*"|'[^']*')""", re.IGNORECASE)
-_GPS_ELEMENT = re.compile(rb"<([\w.-]+:gps\w*)\b[^>]*?(?:/>|>.*?</\1\s*>)", re.IGNORECASE | re.DOTALL)
+_GPS = rb"[\w.-]+:gps\w*"
 _WIDTHS = rb"tiff:ImageWidth|exif:PixelXDimension"
 _HEIGHTS = rb"tiff:ImageLength|exif:PixelYDimension"
 
@@ -19,14 +21,39 @@ def fitted(xmp: bytes, width: int, height: int) -> bytes:
     xmp = _set(xmp, rb"tiff:Orientation", 1)
     xmp = _set(xmp, _WIDTHS, width)
     xmp = _set(xmp, _HEIGHTS, height)
-    return _THUMBNAILS.sub(b"", xmp)
+    return _without_elements(xmp, _THUMBNAILS)
 
 
 def without_position(xmp: bytes) -> bytes | None:
     """The packet without properties of a position; None if any trace of one might be left, as in packets
     that are not in UTF-8."""
-    xmp = _GPS_ELEMENT.sub(b"", _GPS_ATTRIBUTE.sub(b"", xmp))
+    xmp = _without_elements(_GPS_ATTRIBUTE.sub(b"", xmp), _GPS)
     return None if b"\0" in xmp or b"gps" in xmp.lower() else xmp
+
+
+def _without_elements(xmp: bytes, name: bytes) -> bytes:
+    """The packet without the elements whose names match, their content included; one that does not end stays.
+    Upper and lower case are the same."""
+    ends: dict[bytes, list[tuple[int, int]]] = {}
+    for closing in re.finditer(rb"</(" + name + rb")\s*>", xmp, re.IGNORECASE):
+        ends.setdefault(closing[1].lower(), []).append(closing.span())
+    kept, at = bytearray(), 0
+    for opening in re.finditer(rb"<(" + name + rb")\b", xmp, re.IGNORECASE):
+        if opening.start() < at:
+            continue  # within one that is gone
+        head = xmp.find(b">", opening.end())
+        if head < 0:
+            break
+        end = head + 1
+        if xmp[head - 1 : head] != b"/":
+            closings = ends.get(opening[1].lower(), [])
+            index = bisect_left(closings, (end, 0))
+            if index == len(closings):
+                continue
+            end = closings[index][1]
+        kept += xmp[at : opening.start()]
+        at = end
+    return bytes(kept + xmp[at:])
 
 
 def _set(xmp: bytes, name: bytes, value: int) -> bytes:

@@ -7,6 +7,7 @@ its length, then its values.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from upscaled_server.errors import WeightsRejected
@@ -19,6 +20,11 @@ _MAX_NAME = 128
 _MAX_KEYS = 32
 _MAX_ARRAY = 16
 _ARRAY_KEY = -23300
+# Python and C differ in what separates words, so nothing is taken that only one of them takes for a space.
+_TEXT = re.compile(rb"[\x20-\x7e\t\r\n]*")
+_KEY = re.compile(r"-?[0-9]{1,6}")
+# As long as ncnn reads them; it would take the rest for the next word.
+_MAX_NUMBER = 15
 
 Number = int | float
 Value = Number | tuple[Number, ...]
@@ -45,11 +51,9 @@ def parse_graph(text: bytes) -> tuple[Layer, ...]:
         raise WeightsRejected(
             f"a .param of {len(text)} bytes is too large", limit=MAX_TEXT_BYTES, actual=len(text)
         )
-    try:
-        lines = text.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise WeightsRejected("the .param is not a text") from None
-    lines = [line.strip() for line in lines]
+    if not _TEXT.fullmatch(text):
+        raise WeightsRejected("the .param is not a text")
+    lines = [line.strip() for line in text.decode("ascii").split("\n")]
     while lines and not lines[-1]:
         lines.pop()
     if len(lines) < 3 or lines[0] != MAGIC:
@@ -107,7 +111,7 @@ def _layer(line: str, number: int) -> Layer:
 def _value(word: str, number: int) -> tuple[int, Value]:
     key_text, equals, value_text = word.partition("=")
     try:
-        key = int(key_text)
+        key = int(key_text if _KEY.fullmatch(key_text) else "")
         numbers = tuple(_number(text) for text in value_text.split(","))
     except ValueError:
         raise WeightsRejected(f"line {number} of the .param: {word!r} is not key=value") from None
@@ -127,7 +131,7 @@ def _value(word: str, number: int) -> tuple[int, Value]:
 
 
 def _number(text: str) -> Number:
-    if not text or len(text) > 24 or not set(text) <= set("0123456789+-.eE"):
+    if not text or len(text) > _MAX_NUMBER or not set(text) <= set("0123456789+-.eE"):
         raise ValueError(text)
     if any(mark in text for mark in ".eE"):
         return float(text)
