@@ -3,7 +3,7 @@ one name, for handlers that need both."""
 
 from __future__ import annotations
 
-from upscaled_server.api.translate_in import to_id, to_options, to_request_id, to_source
+from upscaled_server.api.translate_in import to_id, to_options, to_request_id, to_seconds, to_source
 from upscaled_server.api.translate_out import (
     from_done,
     from_event,
@@ -25,5 +25,6 @@ __all__ = [
     "to_id",
     "to_options",
     "to_request_id",
+    "to_seconds",
     "to_source",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from google.protobuf.duration_pb2 import Duration
+
 from upscaled.v1 import options_pb2
 from upscaled_server.api.choices import (
     ALPHA,
@@ -106,6 +108,12 @@ def to_options(message: options_pb2.UpscaleOptions) -> Options:
         omit_file=message.omit_file,
         keep_colors=message.keep_colors,
     )
+
+
+def to_seconds(message: Duration) -> float:
+    """Whatever the message holds: `ToTimedelta` raises for what is beyond 10,000 years."""
+    seconds: float = message.seconds + message.nanos / 1e9
+    return seconds
 
 
 def _to_tile_options(message: options_pb2.TileOptions) -> TileOptions:

@@ -138,7 +138,7 @@ async def test_a_url_ends_with_its_output(stub: Stub, server: BlobServer) -> Non
     assert answer.expire_time.seconds <= made.expires_at
 
 
-@pytest.mark.parametrize("seconds", [0, -1, 7 * 24 * 3600 + 1, 315_576_000_000])
+@pytest.mark.parametrize("seconds", [0, -1, 7 * 24 * 3600 + 1, 315_576_000_000, 2**63 - 1])
 async def test_a_url_lives_for_a_second_to_a_week(stub: Stub, server: BlobServer, seconds: int) -> None:
     made = await server.output(DATA)
     with pytest.raises(grpc.aio.AioRpcError) as refused:

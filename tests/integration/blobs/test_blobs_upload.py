@@ -38,6 +38,15 @@ async def test_an_input_is_made_written_and_complete(stub: Stub, server: BlobSer
     assert asked == status
 
 
+@pytest.mark.parametrize("seconds", [0, -1, 315_576_000_001, 2**63 - 1, -(2**63)])
+async def test_how_long_to_keep_an_input_is_refused_out_of_range(
+    stub: Stub, server: BlobServer, seconds: int
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await _create(stub, server, retention=Duration(seconds=seconds))
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_an_upload_that_is_cut_goes_on_where_it_was(stub: Stub, server: BlobServer) -> None:
     data = random.Random(6).randbytes(8_000_000)
     cuts = transfers.random_cuts(7, 10, len(data))
