@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-telemetry clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-telemetry fuzz soak security clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -106,6 +106,13 @@ manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fi
 chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)
+
+$(VENV)/.fuzz: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@touch $@
+
+fuzz: $(VENV)/.fuzz ## absurd input to decoders, weight files, rpcs, uploads, URLs, callbacks (FUZZ_ARGS=--short, --seconds N)
+	@$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: $(VENV)/.reference ## the engine against its peers, PNG against Pillow's, each in one run (BENCH_ARGS=--short, IMAGES=…)
 	@$(BIN)/python -m tests.benchmarks.peers $(BENCH_ARGS)

@@ -1,0 +1,8 @@
+"""Uploads in any order of steps are what a model of the protocol says. `make fuzz` does the same for longer."""
+
+from __future__ import annotations
+
+from tests.fuzz.uploads import UploadMachine, machine_settings
+
+UploadMachine.TestCase.settings = machine_settings(60)
+TestUploads = UploadMachine.TestCase
