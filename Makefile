@@ -107,6 +107,15 @@ chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)
 
+soak: $(READY) ## the whole corpus of images through a running server, three times (SOAK_ARGS=--corpus --short …)
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+security: $(READY) ## ruff's security rules, secrets, licences and known weaknesses of dependencies
+	@$(BIN)/ruff check --select S .
+	@$(BIN)/python scripts/check_secrets.py
+	@$(BIN)/python scripts/check_licences.py
+	@$(BIN)/python scripts/check_advisories.py
+
 $(VENV)/.fuzz: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@

@@ -1,7 +1,9 @@
-"""Every target one after the other: `python -m tests.fuzz [--seconds 600] [--short] [--only NAME …] [--seed N]`.
+"""Every target one after the other.
 
-Each ends in a line of figures; all are in the record, and inputs that are findings beside it. Ends with 1 if there
-is a finding.
+python -m tests.fuzz [--seconds 600] [--short] [--only NAME …] [--seed N] [--out bench-results/fuzz.json]
+
+Each ends in a line of figures; all are in the record, and inputs that are findings beside it. Ends with 1 if
+there is a finding.
 """
 
 from __future__ import annotations

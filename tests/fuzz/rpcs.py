@@ -144,8 +144,12 @@ def _lane(
 def _end(channel: grpc.Channel, call: _Call, key: str, messages: Messages) -> str:
     """The status, or what is wrong with it."""
     method = call.method
-    kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"
-    begin = getattr(channel, kind)(call.path, request_serializer=None, response_deserializer=None)
+    given, answered = (
+        "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
+    )
+    begin = getattr(channel, f"{given}_{answered}")(
+        call.path, request_serializer=None, response_deserializer=None
+    )
     sent: Iterator[bytes] | bytes = iter(call.messages) if method.client_streaming else call.messages[0]
     began = time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""The protocol of resumable uploads against a model of it: `UploadMachine` does what clients do, in any order.
+"""The protocol of resumable uploads against a model of it, by steps of clients in any order.
 
 Whatever is asked, in whatever order: the status tells the bytes that are there, the file read back is the one
 that was written, refusals are the contract's, and what a caller stores is counted as it is.
@@ -129,7 +129,7 @@ class UploadMachine(RuleBasedStateMachine):
         sent = expected.data[max(0, offset) : end]
         before = expected.committed
         outcome = self._do_write(input_id, offset, sent, chunk, finish=finish, cut=cut)
-        self._check_write(input_id, expected, offset, sent, outcome, finish=finish and bool(sent), cut=cut)
+        self._check_write(expected, offset, sent, outcome, finish=finish and bool(sent), cut=cut)
         if isinstance(outcome, OutOfRange):
             assert offset > before
 
@@ -151,7 +151,6 @@ class UploadMachine(RuleBasedStateMachine):
 
     def _check_write(
         self,
-        input_id: str,
         expected: _Expected,
         offset: int,
         sent: bytes,
@@ -221,7 +220,7 @@ class UploadMachine(RuleBasedStateMachine):
     def _check_status(self, input_id: str, expected: _Expected) -> None:
         status = self._runner.run(self._kept.files.write_status(ANNA.name, input_id))
         if expected.announced and expected.committed == expected.announced and not expected.complete:
-            # A cut call brought the last byte: who asks next completes it, or learns that it was another file.
+            # A cut call brought the last byte: who asks next completes it, or hears that it was another file.
             if expected.is_lost(expected.committed):
                 expected.committed = 0
             else:

@@ -1,5 +1,5 @@
-"""What a decoder that is no longer itself says to the server: believed only in form, and the two readings of a
-file's head that come before any decoder."""
+"""What a decoder that is no longer itself says to the server, which is believed only in form; and the two
+readings of a file's head that come before any decoder."""
 
 from __future__ import annotations
 

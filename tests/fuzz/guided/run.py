@@ -1,6 +1,6 @@
 """One target until its time is up or it fails: `python -m tests.fuzz.guided.run NAME SECONDS SEED FOLDER`.
 
-Ends with 0, or with libFuzzer's status and the input in FOLDER. Given `FILE` after FOLDER, runs that input alone.
+Ends with 0, or with libFuzzer's status and the input in FOLDER. A file after FOLDER is run alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Uploads in any order of steps are what a model of the protocol says. `make fuzz` does the same for longer."""
+"""Uploads in any order of steps are what a model of the protocol says; `make fuzz` does it for longer."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _ORIENTATION = 0x0112
 _MAKER_NOTE = 0x927C
 # ImageWidth and ImageLength of the first directory, PixelXDimension and PixelYDimension of Exif's own.
 _WIDTHS, _HEIGHTS = (0x0100, 0xA002), (0x0101, 0xA003)
-# Cameras write below 100. What follows pointers from entry to entry must not grow with a power of their number.
+# Cameras write below 100; the work of following pointers grows with a power of their number.
 _MAX_ENTRIES = 1000
 # Directories below each directory. Interoperability holds nothing that changes.
 _BELOW = {EXIF_IFD: (INTEROPERABILITY_IFD,), GPS_IFD: (), INTEROPERABILITY_IFD: (), 0: (EXIF_IFD, GPS_IFD)}

@@ -1,0 +1,1 @@
+"""What must hold while a server works for long: `python -m tests.soak --corpus`."""

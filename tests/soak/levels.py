@@ -1,0 +1,50 @@
+"""What a server and its children hold at a moment: what must not grow with the number of requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """`rss_bytes` and `processes` are of the server with its workers and decoders, `shared_files` those in
+    /dev/shm of the whole machine, all else of the server's own process."""
+
+    rss_bytes: int
+    server_rss_bytes: int
+    descriptors: int
+    threads: int
+    processes: int
+    shared_files: int
+
+    @classmethod
+    def of(cls, pid: int) -> Levels:
+        tree = _tree(pid)
+        return cls(
+            rss_bytes=sum(_rss(each) for each in tree),
+            server_rss_bytes=_rss(pid),
+            descriptors=_count(f"/proc/{pid}/fd"),
+            threads=_count(f"/proc/{pid}/task"),
+            processes=len(tree),
+            shared_files=_count("/dev/shm"),
+        )
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += _tree(int(child))
+    return found
+
+
+def _rss(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _count(folder: str) -> int:
+    return sum(1 for _ in Path(folder).iterdir())
