@@ -104,8 +104,11 @@ manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fi
 	@$(BIN)/python -m pytest -q tests/kubernetes $(PYTEST_ARGS)
 
 chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
+chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB, misuse HTTP/2 (CHAOS_ARGS=--short)
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos.http2_resets $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos.silent_peers $(CHAOS_ARGS)
 
 soak: $(READY) ## the whole corpus of images through a running server, three times (SOAK_ARGS=--corpus --short …)
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

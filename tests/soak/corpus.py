@@ -3,8 +3,8 @@
 python -m tests.soak --corpus [--times 3] [--at-once 8] [--max-megapixels 50] [--short]
     [--out bench-results/soak_corpus.json]
 
-Each file must be refused or enlarged as its manifest says. A control image must give the same bytes before and
-afterwards; and what the server holds must be what it held after the first round.
+Each file must be refused or enlarged as its manifest says. A control image must give the same bytes before
+and afterwards; and what the server holds must be what it held after the first round.
 """
 
 from __future__ import annotations

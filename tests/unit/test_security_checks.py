@@ -8,7 +8,6 @@ from email.message import Message
 from importlib import metadata
 
 import pytest
-
 from scripts import check_licences, check_secrets
 
 # Put together here, so that the check does not find them in this file.
@@ -46,10 +45,10 @@ class _Package(metadata.Distribution):
     def metadata(self) -> Message:  # type: ignore[override]
         return self._about
 
-    def read_text(self, filename: str) -> None:
+    def read_text(self, filename: str) -> None:  # noqa: ARG002 - the base class's
         return None
 
-    def locate_file(self, path: object) -> None:  # type: ignore[override]
+    def locate_file(self, path: object) -> None:  # type: ignore[override]  # noqa: ARG002
         return None
 
 
