@@ -103,7 +103,6 @@ edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/
 manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fitting the server (needs kubectl)
 	@$(BIN)/python -m pytest -q tests/kubernetes $(PYTEST_ARGS)
 
-chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB (CHAOS_ARGS=--short)
 chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200 MB, misuse HTTP/2 (CHAOS_ARGS=--short)
 	@$(BIN)/python -m tests.chaos.jobs $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 _SHOWN_FINDINGS = 20
@@ -42,5 +42,10 @@ class Found:
 def write(path: Path, found: list[Found], *, seed: int, seconds: float) -> None:
     """All targets of a run. `seconds`: what each was given."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = {"seed": seed, "seconds_each": seconds, "targets": [asdict(each) for each in found]}
+    record = {"seed": seed, "seconds_each": seconds, "targets": [_fields(each) for each in found]}
     path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _fields(found: Found) -> dict[str, object]:
+    # `asdict` cannot copy a Counter.
+    return {each.name: getattr(found, each.name) for each in fields(found)}
