@@ -22,6 +22,7 @@ from upscaled_server.state.store import (
     check_limit,
     check_value,
 )
+from upscaled_server.state.watching import Watch, Watches
 
 _T = TypeVar("_T")
 
@@ -39,6 +40,7 @@ class SqliteStore:
         self._connection = connection
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upscaled-state")
+        self._watches = Watches()
         self._closed = False
 
     @classmethod
@@ -50,6 +52,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
+        self._watches.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
 
@@ -60,16 +63,16 @@ class SqliteStore:
     async def create(self, key: str, value: bytes) -> int:
         check_key(key)
         check_value(value)
-        return await self._in_thread(lambda: self._create(key, value))
+        return await self._changed(key, lambda: self._create(key, value))
 
     async def update(self, key: str, value: bytes, version: int) -> int:
         check_key(key)
         check_value(value)
-        return await self._in_thread(lambda: self._update(key, value, version))
+        return await self._changed(key, lambda: self._update(key, value, version))
 
     async def delete(self, key: str, version: int) -> None:
         check_key(key)
-        await self._in_thread(lambda: self._delete(key, version))
+        await self._changed(key, lambda: self._delete(key, version))
 
     async def range(
         self, prefix: str, *, after: str = "", limit: int = MAX_RANGE, reverse: bool = False
@@ -77,6 +80,10 @@ class SqliteStore:
         check_key(prefix)
         check_limit(limit)
         return await self._in_thread(lambda: self._range(prefix, after, limit, reverse))
+
+    def watch(self, prefix: str) -> Watch:
+        check_key(prefix)
+        return self._watches.open(prefix)
 
     def _get(self, key: str) -> Entry | None:
         row = self._connection.execute(
@@ -153,6 +160,17 @@ class SqliteStore:
 
     def _entry(self, key: str, value: bytes, version: int, checksum: int) -> Entry:
         return checked_entry(self._path, key, value, version, checksum)
+
+    async def _changed(self, key: str, work: Callable[[], _T]) -> _T:
+        """Do the work and tell of the change, also where who asked for it waits no longer."""
+        loop = asyncio.get_running_loop()
+
+        def change() -> _T:
+            done = work()
+            loop.call_soon_threadsafe(self._watches.tell, key)
+            return done
+
+        return await self._in_thread(change)
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         if self._closed:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from upscaled_server.errors import Conflict, InvalidInput
+from upscaled_server.state.watching import Watch
 
 MAX_KEY_BYTES = 512
 MAX_VALUE_BYTES = 512 * 1024
@@ -67,7 +68,15 @@ class Store(Protocol):
     ) -> list[Entry]:
         """Entries under `prefix/`, in the order of their keys' bytes, or the other way round.
 
-        `after`: begin behind this key, for the next page. At most `limit` entries, 1 to 1000.
+        `after`: begin behind this key, for the next page. At most `limit` entries, 1 to 1000; fewer if there
+        are no more. Every change that had returned to anybody when the call began is seen; of those made
+        meanwhile some may be.
+        """
+
+    def watch(self, prefix: str) -> Watch:
+        """News of the key `prefix` and of those under `prefix/`, for as long as the context lasts.
+
+        Every change that returns, to anybody, after this call is told.
         """
 
     async def aclose(self) -> None:
