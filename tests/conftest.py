@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests import both_stores, nats_servers
+from tests.both_stores import OpenStore
+from tests.nats_servers import NatsServer
+from upscaled_server.state.store import Store
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -38,3 +44,25 @@ def shared_images(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def shared_models(shared: Path) -> Path:
     return shared / "models"
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One for all tests that leave it running; each has a bucket of its own."""
+    with nats_servers.nats_server(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(params=both_stores.STORES)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+    """Opens one state of the test's own, as often as it wants, in either store."""
+    if request.param == "sqlite":
+        return both_stores.sqlite_opener(tmp_path / "state.db")
+    return both_stores.nats_opener(request.getfixturevalue("nats_server"))
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> AsyncIterator[Store]:
+    """Either store: what is tested over one holds over the other."""
+    async with open_store() as store:
+        yield store

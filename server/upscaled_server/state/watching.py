@@ -22,6 +22,7 @@ class Watch:
         self._watches = watches
         self._prefix = prefix
         self._unread: dict[str, None] = {}
+        self._too_many = False
         self._some = asyncio.Event()
 
     def __enter__(self) -> Watch:
@@ -41,6 +42,7 @@ class Watch:
                 raise Unavailable("the store is closed: the server is stopping")
             self._some.clear()
             await self._some.wait()
+        self._too_many = False
         key = next(iter(self._unread))
         del self._unread[key]
         return key
@@ -49,11 +51,11 @@ class Watch:
         return key == self._prefix or key.startswith(f"{self._prefix}/")
 
     def tell(self, key: str) -> None:
-        if self._prefix in self._unread:
+        if self._too_many:
             return
         if len(self._unread) >= MAX_UNREAD and key not in self._unread:
             self._unread.clear()
-            key = self._prefix
+            self._too_many, key = True, self._prefix
         self._unread[key] = None
         self._some.set()
 

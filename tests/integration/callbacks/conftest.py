@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from fake_clock import FakeClock
 from post_office import Post
 from receiver import Receiver
 
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 
 @pytest.fixture
@@ -22,14 +21,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(tmp_path / "state.db")
-    yield store
-    await store.aclose()
-
-
-@pytest.fixture
-async def post(store: SqliteStore) -> AsyncIterator[Post]:
+async def post(store: Store) -> AsyncIterator[Post]:
     open_here = {"callback_http": True, "callback_allow": "127.0.0.0/8:1"}
     post = Post(store, FakeClock(), open_here)
     yield post

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from upscaled_server.access.directory import Directory
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 
 @dataclass
@@ -28,12 +26,5 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(tmp_path / "state.db")
-    yield store
-    await store.aclose()
-
-
-@pytest.fixture
-def directory(store: SqliteStore, clock: Clock) -> Directory:
+def directory(store: Store, clock: Clock) -> Directory:
     return Directory(store, clock)

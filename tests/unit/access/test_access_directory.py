@@ -21,7 +21,7 @@ from upscaled_server.errors import (
     LimitExceeded,
     NotFound,
 )
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 ANNA = Caller(
     "anna",
@@ -35,7 +35,7 @@ ANNA = Caller(
 DAY = 86400.0
 
 
-async def test_callers_and_keys_outlive_the_process(directory: Directory, store: SqliteStore) -> None:
+async def test_callers_and_keys_outlive_the_process(directory: Directory, store: Store) -> None:
     made = await directory.create_caller(ANNA)
     key, _ = await directory.create_key("anna", description="nightly", admin=True, lifetime=60)
     await directory.revoke_key(key.id)
@@ -47,7 +47,7 @@ async def test_callers_and_keys_outlive_the_process(directory: Directory, store:
     assert again.has_keys
 
 
-async def test_what_is_stored_of_a_key_is_not_the_key(directory: Directory, store: SqliteStore) -> None:
+async def test_what_is_stored_of_a_key_is_not_the_key(directory: Directory, store: Store) -> None:
     await directory.create_caller(ANNA)
     key, whole = await directory.create_key("anna")
     stored = (await store.range("keys"))[0].value.decode()
@@ -143,7 +143,7 @@ async def test_revoking_twice_keeps_the_first_time(directory: Directory, clock: 
     assert ended == [key.id]
 
 
-async def test_a_deleted_caller_takes_its_keys_along(directory: Directory, store: SqliteStore) -> None:
+async def test_a_deleted_caller_takes_its_keys_along(directory: Directory, store: Store) -> None:
     ended: list[str] = []
     directory.on_end = ended.append
     for name in ("anna", "anna-b"):
@@ -181,9 +181,7 @@ async def test_a_caller_has_a_bounded_number_of_keys(
     assert len(directory.keys_of("anna")) <= 4
 
 
-async def test_uses_are_written_down_to_the_minute(
-    directory: Directory, store: SqliteStore, clock: Any
-) -> None:
+async def test_uses_are_written_down_to_the_minute(directory: Directory, store: Store, clock: Any) -> None:
     await directory.create_caller(ANNA)
     key, _ = await directory.create_key("anna")
     clock.now += 90
@@ -197,9 +195,7 @@ async def test_uses_are_written_down_to_the_minute(
     assert clock.now - 60 < used <= clock.now
 
 
-async def test_a_change_whose_caller_leaves_is_made_to_its_end(
-    directory: Directory, store: SqliteStore
-) -> None:
+async def test_a_change_whose_caller_leaves_is_made_to_its_end(directory: Directory, store: Store) -> None:
     task = asyncio.create_task(directory.create_caller(ANNA))
     await asyncio.sleep(0)
     task.cancel()

@@ -19,24 +19,24 @@ from tests.unit.access.credit_tools import (
 from upscaled_server.access import accounts
 from upscaled_server.access.caller import ANONYMOUS, Caller
 from upscaled_server.errors import ProcessingFailed, QuotaExceeded
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 
-async def test_work_costs_its_base_and_its_megapixels(store: SqliteStore) -> None:
+async def test_work_costs_its_base_and_its_megapixels(store: Store) -> None:
     kept = credits_over(store, f"default=9, {MODEL}=0.5+0.25")
     caller = caller_with(100)
     assert await pay(kept, caller, pixels=2 * MEGAPIXEL) == 1
     assert await kept.remaining(caller) == 99
 
 
-async def test_a_share_costs_a_share_and_never_more(store: SqliteStore) -> None:
+async def test_a_share_costs_a_share_and_never_more(store: Store) -> None:
     kept = credits_over(store, "default=1")
     assert await pay(kept, caller_with(100), share=0.33339) == Decimal("0.3333")
     (charged,) = await charges_of(store, caller_with(100))
     assert (charged.model, charged.pixels, charged.at) == (MODEL, 333_390, NOW)
 
 
-async def test_what_is_not_settled_costs_nothing(store: SqliteStore) -> None:
+async def test_what_is_not_settled_costs_nothing(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(2)
     async with kept.reserved(caller, "", MODEL, MEGAPIXEL):
@@ -46,7 +46,7 @@ async def test_what_is_not_settled_costs_nothing(store: SqliteStore) -> None:
 
 
 async def test_running_out_names_what_is_asked_what_is_left_and_when_the_month_ends(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     kept = credits_over(store)
     caller = caller_with(2.5)
@@ -65,7 +65,7 @@ async def test_running_out_names_what_is_asked_what_is_left_and_when_the_month_e
     }
 
 
-async def test_what_runs_already_is_set_aside(store: SqliteStore) -> None:
+async def test_what_runs_already_is_set_aside(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(3)
     async with kept.reserved(caller, "", MODEL, MEGAPIXEL):
@@ -74,7 +74,7 @@ async def test_what_runs_already_is_set_aside(store: SqliteStore) -> None:
     assert await pay(kept, caller) == 2
 
 
-async def test_a_retry_is_charged_once_and_asks_for_nothing_more(store: SqliteStore) -> None:
+async def test_a_retry_is_charged_once_and_asks_for_nothing_more(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(2)
     assert [await pay(kept, caller, "call-a") for _ in range(3)] == [2, 2, 2]
@@ -82,7 +82,7 @@ async def test_a_retry_is_charged_once_and_asks_for_nothing_more(store: SqliteSt
     assert await kept.remaining(caller) == 0
 
 
-async def test_a_retry_that_delivers_more_raises_the_entry_to_the_price(store: SqliteStore) -> None:
+async def test_a_retry_that_delivers_more_raises_the_entry_to_the_price(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(2)
     assert await pay(kept, caller, "call-a", share=0.25) == Decimal("0.5")
@@ -92,7 +92,7 @@ async def test_a_retry_that_delivers_more_raises_the_entry_to_the_price(store: S
     assert (charged.credits, charged.pixels) == (2, MEGAPIXEL)
 
 
-async def test_two_attempts_at_once_are_charged_once(store: SqliteStore) -> None:
+async def test_two_attempts_at_once_are_charged_once(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(100)
     assert await asyncio.gather(*(pay(kept, caller, "call-a") for _ in range(8))) == [2] * 8
@@ -100,7 +100,7 @@ async def test_two_attempts_at_once_are_charged_once(store: SqliteStore) -> None
 
 
 async def test_who_is_cancelled_while_it_is_charged_is_charged(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = credits_over(store)
     caller = caller_with(2)
@@ -122,7 +122,7 @@ async def test_who_is_cancelled_while_it_is_charged_is_charged(
 
 
 async def test_a_charge_that_cannot_be_written_is_an_error_and_gives_back_what_was_set_aside(
-    store: SqliteStore,
+    store: Store,
 ) -> None:
     kept = credits_over(store)
     caller = caller_with(2)
@@ -137,7 +137,7 @@ async def test_a_charge_that_cannot_be_written_is_an_error_and_gives_back_what_w
 
 @pytest.mark.parametrize(("prices", "caller"), [("", caller_with(1)), ("default=1", ANONYMOUS)])
 async def test_nothing_is_kept_without_prices_or_without_a_key(
-    store: SqliteStore, prices: str, caller: Caller
+    store: Store, prices: str, caller: Caller
 ) -> None:
     kept = credits_over(store, prices)
     assert kept.price(caller, MODEL, MEGAPIXEL) == 0
@@ -146,7 +146,7 @@ async def test_nothing_is_kept_without_prices_or_without_a_key(
     assert await kept.remaining(caller) is None
 
 
-async def test_a_caller_without_a_limit_is_charged_without_end(store: SqliteStore) -> None:
+async def test_a_caller_without_a_limit_is_charged_without_end(store: Store) -> None:
     kept = credits_over(store)
     caller = caller_with(None)
     assert await pay(kept, caller) == 2
@@ -154,14 +154,14 @@ async def test_a_caller_without_a_limit_is_charged_without_end(store: SqliteStor
     assert len(await charges_of(store, caller)) == 1
 
 
-async def test_credits_that_were_lowered_below_what_is_used_leave_nothing(store: SqliteStore) -> None:
+async def test_credits_that_were_lowered_below_what_is_used_leave_nothing(store: Store) -> None:
     kept = credits_over(store)
     await pay(kept, caller_with(100))
     assert await kept.remaining(caller_with(1)) == 0
 
 
 async def test_an_account_in_use_is_not_forgotten_for_others(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(accounts, "_MAX_ACCOUNTS", 2)
     kept = credits_over(store)

@@ -19,7 +19,7 @@ from tests.unit.access.credit_tools import (
 from upscaled_server.access.ledger import Month
 from upscaled_server.access.usage import ModelUse
 from upscaled_server.errors import QuotaExceeded
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 from upscaled_server.state.ulid import first_ulid
 
 DAY = 24 * 3600.0
@@ -42,7 +42,7 @@ def test_months_follow_each_other_over_the_year(
     assert Month(*month).end == Month(*after).start
 
 
-async def test_a_new_month_has_all_its_credits(store: SqliteStore, clock: Clock) -> None:
+async def test_a_new_month_has_all_its_credits(store: Store, clock: Clock) -> None:
     clock.now = NEW_YEAR - 1
     kept = credits_over(store, clock=clock)
     caller = caller_with(2)
@@ -55,7 +55,7 @@ async def test_a_new_month_has_all_its_credits(store: SqliteStore, clock: Clock)
 
 
 async def test_what_runs_over_the_end_of_the_month_is_charged_to_the_one_it_began_in(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     clock.now = NEW_YEAR - 1
     kept = credits_over(store, clock=clock)
@@ -69,7 +69,7 @@ async def test_what_runs_over_the_end_of_the_month_is_charged_to_the_one_it_bega
 
 
 async def test_a_call_tried_again_after_the_end_of_the_month_is_not_charged_again(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     clock.now = NEW_YEAR - 1
     kept = credits_over(store, clock=clock)
@@ -81,7 +81,7 @@ async def test_a_call_tried_again_after_the_end_of_the_month_is_not_charged_agai
 
 
 async def test_a_job_is_charged_to_the_month_in_which_it_was_made_however_late_it_runs(
-    store: SqliteStore, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
     clock.now = NEW_YEAR + 60 * DAY
     kept = credits_over(store, clock=clock)
@@ -93,7 +93,7 @@ async def test_a_job_is_charged_to_the_month_in_which_it_was_made_however_late_i
     assert charged.at == NEW_YEAR - 1
 
 
-async def test_usage_is_summed_by_model_over_any_period(store: SqliteStore, clock: Clock) -> None:
+async def test_usage_is_summed_by_model_over_any_period(store: Store, clock: Clock) -> None:
     kept = credits_over(store, "default=1, a=2", clock=clock)
     caller = caller_with(None)
     for days, model in [(-40, "a"), (-1, "a"), (0, "b"), (1, "a"), (2, "b")]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,7 +12,7 @@ from standardwebhooks import Webhook
 from upscaled_server.errors import FailedPrecondition, Unauthenticated
 from upscaled_server.intake.secrets import Secrets, SecretSettings
 from upscaled_server.intake.signing import SigningSettings, UrlSigner
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 NOW = 1_790_000_000
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -23,13 +21,6 @@ ID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 def _signer(*keys: bytes, now: float = NOW) -> UrlSigner:
     return UrlSigner(keys, "https://images.example.com", clock=lambda: now)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(tmp_path / "state.db")
-    yield store
-    await store.aclose()
 
 
 def test_a_url_says_what_is_verified() -> None:
@@ -85,20 +76,20 @@ def test_a_public_address_is_one_of_http(url: str) -> None:
     assert SigningSettings(public_url="https://x/").public_url == "https://x"
 
 
-async def test_a_key_is_made_once_and_kept(store: SqliteStore) -> None:
+async def test_a_key_is_made_once_and_kept(store: Store) -> None:
     first = await Secrets.load(SecretSettings(), store)
     again = await Secrets.load(SecretSettings(), store)
     assert first.keys == again.keys
     assert [len(key) for key in first.keys] == [32]
 
 
-async def test_given_keys_are_used_in_their_order(store: SqliteStore) -> None:
+async def test_given_keys_are_used_in_their_order(store: Store) -> None:
     given = SecretSettings(signing_keys=SecretStr(f" {'n' * 32},{'o' * 40}, "))
     assert (await Secrets.load(given, store)).keys == (b"n" * 32, b"o" * 40)
     assert await store.get("secrets/signing") is None
 
 
-async def test_a_short_key_is_refused_without_being_shown(store: SqliteStore) -> None:
+async def test_a_short_key_is_refused_without_being_shown(store: Store) -> None:
     with pytest.raises(FailedPrecondition, match="UPSCALED_SIGNING_KEYS") as refused:
         await Secrets.load(SecretSettings(signing_keys=SecretStr(f"{'n' * 32},hunter2")), store)
     assert "hunter2" not in refused.value.message

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from upscaled_server.state.expiry import PREFIX, Expiry, drop_expiry, note_expiry, read_expiry
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 from upscaled_server.state.ulid import new_ulid
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    store = await SqliteStore.open(tmp_path / "state.db")
-    yield store
-    await store.aclose()
 
 
 @pytest.mark.parametrize("caller", ["anna", "-", "a-job-in-out-x"])
@@ -31,7 +21,7 @@ def test_another_key_is_none() -> None:
         read_expiry(f"{PREFIX}/tomorrow")
 
 
-async def test_the_earliest_comes_first(store: SqliteStore) -> None:
+async def test_the_earliest_comes_first(store: Store) -> None:
     times = [2_000_000_000_000, 999, 1_790_000_000_000]
     for each in times:
         await note_expiry(store, Expiry(each, "in", "anna", new_ulid()))
@@ -39,7 +29,7 @@ async def test_the_earliest_comes_first(store: SqliteStore) -> None:
     assert found == sorted(times)
 
 
-async def test_noting_and_dropping_may_be_repeated(store: SqliteStore) -> None:
+async def test_noting_and_dropping_may_be_repeated(store: Store) -> None:
     expiry = Expiry(5, "out", "anna", new_ulid())
     await note_expiry(store, expiry)
     await note_expiry(store, expiry)

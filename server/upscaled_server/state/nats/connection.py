@@ -79,6 +79,8 @@ class Connection:
         self._closing = False
         self._keeper: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self.times = 0
+        """How often there was a new connection: what was subscribed over another may be gone."""
         self._attempts: set[asyncio.Timeout] = set()
         self._in_flight = asyncio.Semaphore(_MAX_IN_FLIGHT)
 
@@ -283,6 +285,7 @@ class Connection:
         if self._lost_at is not None:
             _LOG.info("connected to NATS again after %.1f s", self._clock() - self._lost_at)
         self._lost_at = None
+        self.times += 1
         self._up.set()
 
     def _on_lost(self, client: Client) -> None:

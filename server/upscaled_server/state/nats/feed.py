@@ -30,7 +30,8 @@ _LOG = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 1.0
 _SILENT_SECONDS = 2.5 * HEARTBEAT_SECONDS
-_AGAIN_SECONDS = 0.5
+_CHECK_SECONDS = 0.2
+_AGAIN_SECONDS = 0.2
 _INACTIVE_SECONDS = 30.0
 """When NATS removes a consumer that nobody listens to."""
 
@@ -109,19 +110,19 @@ class Feed:
         """Until something is wrong."""
         async with self._connection.deadline("the keys could not be followed"):
             last = await self._last_message()
-        if last < self.keys.position:
+        if last < self.keys.newest:
             _LOG.error(
                 "the bucket %s ends at message %d and has been at %d: it was put back to an earlier state; "
                 "all keys are read again",
                 self._subjects.bucket,
                 last,
-                self.keys.position,
+                self.keys.newest,
             )
             self._built.clear()
         anew = not self._built.is_set()
         keys = self._reading = Keys(self._clock) if anew else self.keys
         following = _Following(keys, last, floor=last if anew else keys.position, since=self._clock())
-        client = self._connection.client
+        client, times = self._connection.client, self._connection.times
         inbox = client.new_inbox()
 
         async def take(msg: Msg) -> None:
@@ -134,7 +135,7 @@ class Feed:
                 consumer = await self._connection.ask(
                     lambda js: self._make_consumer(js, inbox, keys.position + 1)
                 )
-            _LOG.info("the keys of NATS are followed anew: %s", await self._wrong(following, client))
+            _LOG.info("the keys of NATS are followed anew: %s", await self._wrong(following, times))
         finally:
             with suppress(nats.errors.Error, APIError, OSError, TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
@@ -142,16 +143,16 @@ class Feed:
                     if consumer:
                         await client.jetstream().delete_consumer(self._subjects.stream, consumer)
 
-    async def _wrong(self, following: _Following, client: Client) -> str:
+    async def _wrong(self, following: _Following, times: int) -> str:
         """Why the keys cannot be followed any longer, when that is so."""
         following.heard = self._clock()
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
+                async with asyncio.timeout(_CHECK_SECONDS):
                     await following.broken.wait()
             if following.problem:
                 return following.problem
-            if client is not self._connection.client:
+            if times != self._connection.times:
                 return "there is another connection"
             if self._clock() - following.heard > _SILENT_SECONDS:
                 return f"nothing was heard for {_SILENT_SECONDS:g} s"

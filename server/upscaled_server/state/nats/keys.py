@@ -28,9 +28,12 @@ class Keys:
         self._clock = clock
         self._versions: SortedDict = SortedDict()
         self._deletions: dict[str, Deletion] = {}
+        self._swept: dict[str, int] = {}
         self._own: dict[str, int] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
         self.position = 0
+        self.newest = 0
+        """The greatest version that was seen, which may be beyond `position`."""
 
     def __len__(self) -> int:
         return len(self._versions)
@@ -39,6 +42,7 @@ class Keys:
         """Take note of a change; whether it is news. They may come twice and in any order."""
         if version <= self.version_of(key):
             return False
+        self.newest = max(self.newest, version)
         if is_own(key):
             self._own[key] = version
             return True
@@ -83,9 +87,9 @@ class Keys:
         return version or self.deletion_of(key)
 
     def deletion_of(self, key: str) -> int:
-        """The version of the marker that a deletion left; 0 if there is none."""
+        """The version of the marker that a deletion left, which may be removed by now; 0 if none is known."""
         found = self._deletions.get(key)
-        return found.version if found else 0
+        return found.version if found else self._swept.get(key, 0)
 
     def page(self, prefix: str, after: str, limit: int, *, reverse: bool) -> list[tuple[str, int]]:
         """Keys under `prefix/` behind `after`, each with its version."""
@@ -107,8 +111,13 @@ class Keys:
             yield key, deletion.version
 
     def forget_deletions(self, through: int) -> None:
-        """Markers up to this version are being removed, by whoever it is."""
-        for key in [key for key, each in self._deletions.items() if each.version <= through]:
+        """Markers up to this version are being removed, by whoever it is.
+
+        Until the next time they are still expected where their keys are created again: that nothing is there
+        may be expected only by who was told so after the removal.
+        """
+        self._swept = {key: each.version for key, each in self._deletions.items() if each.version <= through}
+        for key in self._swept:
             del self._deletions[key]
 
     def differing(self, other: Keys) -> list[str]:

@@ -32,7 +32,7 @@ from upscaled_server.state.store import (
 )
 from upscaled_server.state.watching import Watch, Watches
 
-_STALE_SECONDS = 0.05
+_AGAIN_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class NatsStore:
         """The version of the message that takes the place of `expected`; without a value it marks a deletion.
         Raises `VersionChanged`."""
         change = uuid4().hex
-        headers = change_headers(change, expected) | (DELETION if value is None else {})
+        headers = change_headers(key, change, expected) | (DELETION if value is None else {})
         subject, attempts = self._subjects.of(key), 0
 
         async def publish(js: JetStreamContext) -> PubAck:
@@ -199,24 +199,26 @@ class NatsStore:
             attempts += 1
             return await js.publish(subject, value or b"", headers=dict(headers))
 
-        version = 0
-        try:
-            version = (await self._connection.ask(publish)).seq
-        except APIError as error:
-            if error.err_code not in WRONG_LAST_SEQUENCE:
-                raise self._refused(error) from error
-            if attempts == 1:
-                raise _changed(key, expected) from None
-        if not version:
-            # An earlier attempt, whose answer was lost, may be what changed it.
+        while True:
+            try:
+                ack = await self._connection.ask(publish)
+            except APIError as error:
+                if error.err_code not in WRONG_LAST_SEQUENCE:
+                    raise self._refused(error) from error
+                if attempts == 1:
+                    raise _changed(key, expected) from None
+            else:
+                if not ack.duplicate:
+                    version = ack.seq
+                    break
+            # An earlier attempt, whose answer was lost, or somebody else at the same time was first.
             last = await self._last(key)
-            if last.change != change:
-                raise Unavailable(
-                    f"{key} was changed by somebody else while the answer of NATS was lost: this change may "
-                    "have come before that; read it again",
-                    key=key,
-                )
-            version = last.version
+            if last.change == change:
+                version = last.version
+                break
+            if last.version != expected:
+                raise _changed(key, expected) if attempts == 1 else self._unsure(key)
+            await asyncio.sleep(_AGAIN_SECONDS)
         self._noted(key, version, value)
         return version
 
@@ -247,7 +249,7 @@ class NatsStore:
                 not message.version and self._feed.keys.deletion_of(key)
             ):
                 return message
-            await asyncio.sleep(_STALE_SECONDS)
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _at(self, key: str, version: int) -> Entry | None:
         """The entry, which was at this version lately; any node may answer, as that never changes."""
@@ -289,6 +291,13 @@ class NatsStore:
             self._calls -= 1
             if not self._calls:
                 self._idle.set()
+
+    def _unsure(self, key: str) -> Unavailable:
+        return Unavailable(
+            f"{key} was changed by somebody else while an answer of NATS ({self._connection.shown}) was "
+            "lost: this change may have come before that; read it again",
+            key=key,
+        )
 
     def _refused(self, error: APIError) -> ProcessingFailed:
         return ProcessingFailed(

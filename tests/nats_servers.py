@@ -1,0 +1,134 @@
+"""Real servers of NATS JetStream on free ports of this machine, alone or three together, to be killed and
+started again."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from upscaled_server.state.nats.settings import ClusterSettings
+
+_START_SECONDS = 20.0
+
+
+class NatsServer:
+    """One process and the folder of its messages. `config` is added to what it needs anyway."""
+
+    def __init__(self, folder: Path, *, config: str = "", port: int = 0) -> None:
+        self.folder = folder
+        self.port = port or free_ports(1)[0]
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings = self.folder / "server.conf"
+        settings.write_text(
+            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}/js" }}\n{self._config}'
+        )
+        self._process = subprocess.Popen(
+            [_program(), "-c", str(settings), "-l", str(self.folder / "log")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait()
+
+    def kill(self) -> None:
+        """As with kill -9."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(10)
+            self._process = None
+
+    def _wait(self) -> None:
+        """Until it takes connections."""
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            assert self._process is not None
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise TimeoutError(f"nats-server did not start within {_START_SECONDS:g} s")
+
+
+@contextmanager
+def nats_server(folder: Path, *, config: str = "") -> Iterator[NatsServer]:
+    """Skips where the program is not installed."""
+    server = NatsServer(folder, config=config)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def nats_cluster(folder: Path) -> Iterator[dict[str, NatsServer]]:
+    """Three nodes by name. Skips where the program is not installed."""
+    names = ["n1", "n2", "n3"]
+    ports = free_ports(6)
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[3:])
+    nodes = {
+        name: NatsServer(
+            folder / name,
+            port=ports[index],
+            config=f"server_name: {name}\n"
+            f'cluster {{ name: tests, listen: "127.0.0.1:{ports[3 + index]}", routes: [{routes}] }}',
+        )
+        for index, name in enumerate(names)
+    }
+    try:
+        for node in nodes.values():
+            node.start()
+        yield nodes
+    finally:
+        for node in nodes.values():
+            node.kill()
+
+
+def settings_for(servers: Sequence[NatsServer], **changes: object) -> ClusterSettings:
+    """With a bucket of its own, unless `cluster_prefix` is given."""
+    given: dict[str, object] = {
+        "cluster_url": ",".join(each.url for each in servers),
+        "cluster_replicas": len(servers),
+        "cluster_prefix": f"t-{uuid.uuid4().hex[:12]}",
+        "cluster_max_state_bytes": 256 << 20,
+    }
+    return ClusterSettings.model_validate(given | changes)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def _program() -> str:
+    program = shutil.which("nats-server")
+    if program is None:
+        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
+    return program
