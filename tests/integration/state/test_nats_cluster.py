@@ -9,6 +9,7 @@ from nats_work import Acknowledged, check, count_until, until_it_answers, write_
 from tests import nats_servers
 from tests.nats_servers import settings_for
 
+from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.nats.store import NatsStore
 
@@ -49,8 +50,7 @@ async def _open(settings: ClusterSettings) -> NatsStore:
         while True:
             try:
                 return await NatsStore.open(settings)
-            except Exception as error:
-                print(repr(error))
+            except (FailedPrecondition, Unavailable):
                 await asyncio.sleep(0.5)
 
 

@@ -17,6 +17,11 @@ from upscaled_server.state.nats.subjects import SCHEMA, Subjects
 
 SCHEMA_VERSION = 1
 
+REPLICATING_SINCE = (2, 15)
+"""The nats-server that several replicas need. Before, both of two changes of one version may be stored when
+they are under way at once (nats-server issue 4320), and after restarts replicas may number messages
+differently: seen with 2.9.10, not with 2.15.1; nothing between was tried. With one replica 2.9 is exact."""
+
 _DUPLICATES_SECONDS = 120.0
 """How long a message's id is remembered: far longer than a change is tried again."""
 
@@ -39,11 +44,23 @@ class Bucket:
     async def open(self) -> None:
         """Any number of replicas may do this at once. Raises `FailedPrecondition` for a bucket that is not
         ours or cannot be had as the settings ask."""
+        self._check_server()
         try:
             await self._ensure_stream()
         except APIError as error:
             raise self._refused(error) from None
         await self._check_schema()
+
+    def _check_server(self) -> None:
+        found, needed = self.connection.server_version, ".".join(map(str, REPLICATING_SINCE))
+        if self.settings.cluster_replicas > 1 and found < REPLICATING_SINCE:
+            shown = ".".join(map(str, found))
+            raise FailedPrecondition(
+                f"UPSCALED_CLUSTER_REPLICAS: nats-server {shown} at {self.connection.shown} may lose changes "
+                f"that it replicates; use nats-server {needed} or later, or one replica",
+                found=shown,
+                needed=needed,
+            )
 
     async def _ensure_stream(self) -> None:
         wanted = self._config()

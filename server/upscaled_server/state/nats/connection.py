@@ -46,6 +46,7 @@ _MIN_PAYLOAD_BYTES = MAX_VALUE_BYTES + (16 << 10)
 
 # Error codes of JetStream.
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+DUPLICATE_IN_PROCESS = frozenset({10158})
 NAME_IN_USE = 10058
 _FULL = frozenset({10023, 10047, 10077, 10122})
 """Storage or its limit is used up. It has the status of a server that is not ready, but asking again does
@@ -111,6 +112,12 @@ class Connection:
     def client(self) -> Client:
         """The one of now."""
         return self._client
+
+    @property
+    def server_version(self) -> tuple[int, int, int]:
+        """Of the server that the connection leads to."""
+        version = self._client.connected_server_version
+        return version.major, version.minor, version.patch
 
     @property
     def shown(self) -> str:

@@ -28,7 +28,6 @@ class Keys:
         self._clock = clock
         self._versions: SortedDict = SortedDict()
         self._deletions: dict[str, Deletion] = {}
-        self._swept: dict[str, int] = {}
         self._own: dict[str, int] = {}
         self._waiting: dict[asyncio.Future[None], int] = {}
         self.position = 0
@@ -87,9 +86,9 @@ class Keys:
         return version or self.deletion_of(key)
 
     def deletion_of(self, key: str) -> int:
-        """The version of the marker that a deletion left, which may be removed by now; 0 if none is known."""
+        """The version of the marker that a deletion left; 0 if there is none."""
         found = self._deletions.get(key)
-        return found.version if found else self._swept.get(key, 0)
+        return found.version if found else 0
 
     def page(self, prefix: str, after: str, limit: int, *, reverse: bool) -> list[tuple[str, int]]:
         """Keys under `prefix/` behind `after`, each with its version."""
@@ -111,13 +110,8 @@ class Keys:
             yield key, deletion.version
 
     def forget_deletions(self, through: int) -> None:
-        """Markers up to this version are being removed, by whoever it is.
-
-        Until the next time they are still expected where their keys are created again: that nothing is there
-        may be expected only by who was told so after the removal.
-        """
-        self._swept = {key: each.version for key, each in self._deletions.items() if each.version <= through}
-        for key in self._swept:
+        """Markers up to this version are being removed, by whoever it is."""
+        for key in [key for key, each in self._deletions.items() if each.version <= through]:
             del self._deletions[key]
 
     def differing(self, other: Keys) -> list[str]:

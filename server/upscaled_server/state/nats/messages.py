@@ -8,7 +8,6 @@ from nats.js.api import Header
 
 _OPERATION = "KV-Operation"
 _REASON = "Nats-Marker-Reason"
-_CHANGE = "Upscaled-Change"
 _SWEPT = "Upscaled-Swept-Through"
 
 DELETION = {_OPERATION: "DEL"}
@@ -21,25 +20,15 @@ def is_deletion(headers: Headers) -> bool:
     return headers is not None and (headers.get(_OPERATION) in ("DEL", "PURGE") or _REASON in headers)
 
 
-def change_headers(key: str, change: str, expected: int) -> dict[str, str]:
+def change_headers(change: str, expected: int) -> dict[str, str]:
     """For a message that is stored only while `expected` is the version of the key's last one, and only once
-    for each `change`.
-
-    With several replicas NATS compares the expected version before a message is replicated, not when it is
-    stored, so that two which are under way at once would both be stored (nats-server issue 4320). The id of
-    the message closes that gap: of those with the same one only the first is replicated. That no message is
-    expected (0) is compared when it is stored, by every version.
-    """
-    return {
-        Header.MSG_ID: f"{key}@{expected}" if expected else change,
-        Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected),
-        _CHANGE: change,
-    }
+    for all that bear the same `change`."""
+    return {Header.MSG_ID: change, Header.EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected)}
 
 
 def change_of(headers: Headers) -> str:
     """The `change` that the message was stored for."""
-    return (headers or {}).get(_CHANGE, "")
+    return (headers or {}).get(Header.MSG_ID, "")
 
 
 def sweep_headers(through: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from upscaled_server.errors import ProcessingFailed, Unavailable
 from upscaled_server.state.nats.bucket import Bucket
-from upscaled_server.state.nats.connection import WRONG_LAST_SEQUENCE, Connection
+from upscaled_server.state.nats.connection import DUPLICATE_IN_PROCESS, WRONG_LAST_SEQUENCE, Connection
 from upscaled_server.state.nats.feed import KEEP_DELETIONS_SECONDS, Feed
 from upscaled_server.state.nats.messages import DELETION, change_headers, change_of, is_deletion
 from upscaled_server.state.nats.settings import ClusterSettings
@@ -146,13 +146,12 @@ class NatsStore:
         async with self._call(f"{key} could not be created"):
             expected = self._feed.keys.deletion_of(key)
             while True:
-                try:
+                with suppress(VersionChanged):
                     return await self._change(key, value, expected)
-                except VersionChanged:
-                    last = await self._last(key)
-                    if not last.deleted:
-                        raise KeyExists(f"{key} is there already", key=key) from None
-                    expected = last.version
+                last = await self._last(key)
+                if not last.deleted:
+                    raise KeyExists(f"{key} is there already", key=key)
+                expected = last.version
 
     async def update(self, key: str, value: bytes, version: int) -> int:
         check_key(key)
@@ -191,7 +190,7 @@ class NatsStore:
         """The version of the message that takes the place of `expected`; without a value it marks a deletion.
         Raises `VersionChanged`."""
         change = uuid4().hex
-        headers = change_headers(key, change, expected) | (DELETION if value is None else {})
+        headers = change_headers(change, expected) | (DELETION if value is None else {})
         subject, attempts = self._subjects.of(key), 0
 
         async def publish(js: JetStreamContext) -> PubAck:
@@ -202,22 +201,21 @@ class NatsStore:
         while True:
             try:
                 ack = await self._connection.ask(publish)
-            except APIError as error:
-                if error.err_code not in WRONG_LAST_SEQUENCE:
-                    raise self._refused(error) from error
-                if attempts == 1:
-                    raise _changed(key, expected) from None
-            else:
                 if not ack.duplicate:
                     version = ack.seq
                     break
-            # An earlier attempt, whose answer was lost, or somebody else at the same time was first.
+            except APIError as error:
+                if error.err_code not in WRONG_LAST_SEQUENCE | DUPLICATE_IN_PROCESS:
+                    raise self._refused(error) from error
+                if attempts == 1:
+                    raise _changed(key, expected) from None
+            # An earlier attempt, whose answer was lost, may be what changed it.
             last = await self._last(key)
             if last.change == change:
                 version = last.version
                 break
             if last.version != expected:
-                raise _changed(key, expected) if attempts == 1 else self._unsure(key)
+                raise self._unsure(key)
             await asyncio.sleep(_AGAIN_SECONDS)
         self._noted(key, version, value)
         return version

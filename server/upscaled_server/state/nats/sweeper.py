@@ -74,16 +74,16 @@ class Sweeper:
         return len(old)
 
     async def _claim(self, version: int, through: int) -> bool:
-        headers = change_headers(SWEEP, uuid4().hex, version) | sweep_headers(through)
+        headers = change_headers(uuid4().hex, version) | sweep_headers(through)
         try:
-            ack = await self._connection.ask(
+            await self._connection.ask(
                 lambda js: js.publish(self._subjects.of(SWEEP), b"", headers=dict(headers))
             )
         except APIError as error:
             if error.err_code not in WRONG_LAST_SEQUENCE:
                 raise
             return False
-        return not ack.duplicate
+        return True
 
     async def _remove(self, key: str, version: int) -> None:
         """Only that message: what was made under the key since has a greater version."""
