@@ -1,4 +1,4 @@
-"""The store of many servers: a key-value bucket of NATS JetStream (nats-server 2.15 or later; 2.9 with
+"""The store of many servers: a key-value bucket of NATS JetStream (nats-server 2.10.25 or later; 2.9 with
 one replica).
 
 It is for replicas that share their state; a server by itself keeps it in SQLite. Needs the extra `cluster`.

@@ -104,9 +104,7 @@ class Connection:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
-        with suppress(nats.errors.Error, OSError, TimeoutError):
-            async with asyncio.timeout(_LOST_SECONDS):
-                await self._client.close()
+        await _close(self._client)
 
     @property
     def client(self) -> Client:
@@ -241,8 +239,7 @@ class Connection:
                     **self._credentials(),
                 )
         except (TimeoutError, OSError, nats.errors.Error) as error:
-            with suppress(nats.errors.Error, OSError, TimeoutError):
-                await client.close()
+            await _close(client)
             cause = problems[-1] if problems else error
             raise Unavailable(
                 f"UPSCALED_CLUSTER_URL: no connection to NATS at {self.shown} within {seconds:g} s: "
@@ -250,11 +247,11 @@ class Connection:
                 timeout_seconds=seconds,
             ) from None
         except BaseException:  # an interrupt too
-            await client.close()
+            await _close(client)
             raise
         if client.max_payload < _MIN_PAYLOAD_BYTES:
             limit = client.max_payload
-            await client.close()
+            await _close(client)
             raise FailedPrecondition(
                 f"UPSCALED_CLUSTER_URL: the max_payload of NATS at {self.shown} is {limit} bytes; "
                 f"{_MIN_PAYLOAD_BYTES} are needed at least: set it to 1MB there",
@@ -321,6 +318,13 @@ class Connection:
             "UPSCALED_CLUSTER_MAX_STATE_BYTES, or give NATS more",
             retry_after_seconds=_FULL_RETRY_SECONDS,
         )
+
+
+async def _close(client: Client) -> None:
+    """Whatever state it is in; nats-py asserts that it was connected once."""
+    with suppress(nats.errors.Error, OSError, TimeoutError, AssertionError):
+        async with asyncio.timeout(_LOST_SECONDS):
+            await client.close()
 
 
 def _shown(url: str) -> str:
