@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.both_stores import OpenStore, sqlite_opener
+
 from upscaled_server.access.caller import Caller
 from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.intake.stored import StoredFiles
 from upscaled_server.intake.stored_records import StoredOutput
 from upscaled_server.intake.upload import UploadMemory
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
 
@@ -26,7 +28,7 @@ class Kept:
     """The parts that keep files, and where they do."""
 
     files: StoredFiles
-    store: SqliteStore
+    store: Store
     blobs: BlobStore
     folder: Path
 
@@ -45,23 +47,26 @@ class Kept:
 
 @asynccontextmanager
 async def keeping(
-    folder: Path, *, keep: KeepingSettings | None = None, storage: StorageSettings | None = None
+    folder: Path,
+    *,
+    keep: KeepingSettings | None = None,
+    storage: StorageSettings | None = None,
+    open_store: OpenStore | None = None,
 ) -> AsyncIterator[Kept]:
-    store = await SqliteStore.open(folder / "state.db")
-    blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
-    await blobs.ready()
-    files = StoredFiles(
-        store,
-        blobs,
-        keep or KeepingSettings(),
-        max_input_bytes=MAX_INPUT_BYTES,
-        upload_idle_seconds=5.0,
-        memory=UploadMemory(64 << 20),
-    )
-    try:
+    """In SQLite unless `open_store` gives another store."""
+    opened = (open_store or sqlite_opener(folder / "state.db"))()
+    async with opened as store:
+        blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
+        await blobs.ready()
+        files = StoredFiles(
+            store,
+            blobs,
+            keep or KeepingSettings(),
+            max_input_bytes=MAX_INPUT_BYTES,
+            upload_idle_seconds=5.0,
+            memory=UploadMemory(64 << 20),
+        )
         yield Kept(files, store, blobs, folder)
-    finally:
-        await store.aclose()
 
 
 async def chunks(

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from stored_tools import ANNA, BEN, MAX_INPUT_BYTES, Kept, chunks, joined, keeping
+from tests.both_stores import OpenStore
 
 from upscaled_server.access.caller import Caller
 from upscaled_server.errors import (
@@ -86,11 +87,11 @@ async def test_bytes_that_are_there_are_skipped(kept: Kept) -> None:
     assert (await kept.files.write_input(ANNA, made.id, 0, chunks(DATA))).sha256 == SHA256
 
 
-async def test_a_restart_changes_nothing(kept: Kept) -> None:
+async def test_a_restart_changes_nothing(kept: Kept, open_store: OpenStore) -> None:
     made = await kept.files.create_input(ANNA)
     await kept.files.write_input(ANNA, made.id, 0, chunks(DATA[:5_000_000], finish=False))
     await kept.store.aclose()
-    async with keeping(kept.folder) as again:
+    async with keeping(kept.folder, open_store=open_store) as again:
         assert (await again.files.write_status("anna", made.id)).committed_bytes == 5_000_000
         assert await again.files.stored_bytes("anna") == 5_000_000
         done = await again.files.write_input(ANNA, made.id, 5_000_000, chunks(DATA[5_000_000:]))

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from stored_tools import ANNA, BEN, Kept, joined, keeping, store_output
+from tests.both_stores import OpenStore
 
 from upscaled_server.access.caller import Caller
 from upscaled_server.errors import NotFound, QuotaExceeded
@@ -128,11 +129,11 @@ async def test_an_expired_output_is_gone_before_it_is_deleted(kept: Kept) -> Non
     assert [key for key in await kept.keys() if made.id in key] == []
 
 
-async def test_sums_are_right_again_after_a_restart(kept: Kept) -> None:
+async def test_sums_are_right_again_after_a_restart(kept: Kept, open_store: OpenStore) -> None:
     for _ in range(3):
         await store_output(kept, new_ulid(), DATA, expires_at=_later())
     await kept.store.aclose()
-    async with keeping(kept.folder) as again:
+    async with keeping(kept.folder, open_store=open_store) as again:
         assert await again.files.stored_bytes("anna") == again.blobs.used_bytes == 3 * len(DATA)
         assert await again.files.stored_bytes("ben") == 0
 

@@ -20,7 +20,8 @@ SCHEMA_VERSION = 1
 REPLICATING_SINCE = (2, 10, 25)
 """The nats-server that several replicas need. 2.9.10 stores both of two changes of one version that are under
 way at once (nats-server issue 4320), and numbers messages differently on replicas that were started again;
-2.10.25, 2.11.11, 2.12.8, 2.14.6 and 2.15.1 did neither when it was tried. With one replica 2.9.10 is exact too."""
+2.10.25, 2.11.11, 2.12.8, 2.14.6 and 2.15.1 did neither when it was tried. With one replica 2.9.10 is exact
+too."""
 
 _DUPLICATES_SECONDS = 120.0
 """How long a message's id is remembered: far longer than a change is tried again."""
