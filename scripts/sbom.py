@@ -112,7 +112,8 @@ def _reported(lock: Path) -> list[Metadata]:
 
 def _project() -> Metadata:
     version = re.search(r'__version__ = "(.+)"', (REPO / "client" / "upscaled" / "_version.py").read_text())
-    assert version is not None
+    if version is None:
+        raise ValueError("client/upscaled/_version.py names no version")
     return {"name": "upscaled", "version": version[1], "license": "Apache-2.0"}
 
 

@@ -92,7 +92,8 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._every_seconds * random.uniform(0.75, 1.25))
+            # So that servers do not sweep at the same moment; nobody gains by guessing it.
+            await asyncio.sleep(self._every_seconds * random.uniform(0.75, 1.25))  # noqa: S311
             if self._clock() - self._feed.swept_at < self._every_seconds / 2:
                 continue
             try:
