@@ -17,6 +17,9 @@ BASE_LIBRARIES = re.compile(
 )
 # The driver's, which the NVIDIA container toolkit brings.
 DRIVER_LIBRARIES = re.compile(r"(libcuda|libnvidia-ml)\.so\.1")
+# For several machines over InfiniBand or MPI, and for reading from remote disks: opened only where such a
+# network is asked for.
+CLUSTER_PLUGINS = re.compile(r"nvshmem_(transport|bootstrap)_.+|libcufile_rdma.+")
 
 
 def _files(image: Image) -> list[Path]:
@@ -81,7 +84,8 @@ def test_its_files_are_compiled_and_belong_to_root(image: Image) -> None:
 
 
 def test_every_library_it_needs_is_in_it_or_in_the_base_image(image: Image) -> None:
-    libraries = [path for path in _files(image) if re.search(r"\.so(\.|$)", path.name)]
+    found = [path for path in _files(image) if re.search(r"\.so(\.|$)", path.name)]
+    libraries = [path for path in found if not CLUSTER_PLUGINS.fullmatch(path.name)]
     own = {path.name for path in libraries}
     needed = {name: path for path in libraries for name in _needed(path)}
     assert needed, "nothing was looked at"
@@ -101,3 +105,17 @@ def test_models_are_where_the_volume_may_take_their_place(image: Image) -> None:
     assert folder.is_dir()
     assert list(folder.iterdir()) == []
     assert image.environment["UPSCALED_MODEL_DIR"] == "/models"
+
+
+def test_torch_is_in_the_cuda_image_alone_and_can_be_imported(image: Image) -> None:
+    done = subprocess.run(
+        image.command("python", "-c", "import torch, torchvision, spandrel; print(torch.version.cuda)"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if image.stage == "cuda":
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"\d+\.\d+\n", done.stdout)
+    else:
+        assert "No module named 'torch'" in done.stderr
