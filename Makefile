@@ -113,7 +113,7 @@ soak: $(READY) ## the whole corpus of images through a running server, three tim
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 security: $(READY) ## ruff's security rules, secrets, licences and known weaknesses of dependencies
-	@$(BIN)/ruff check --select S .
+	@$(BIN)/ruff check --extend-select S .
 	@$(BIN)/python scripts/check_secrets.py
 	@$(BIN)/python scripts/check_licences.py
 	@$(BIN)/python scripts/check_advisories.py
