@@ -10,10 +10,15 @@ from nats_work import increment, until_it_answers
 from tests.nats_servers import NatsServer, settings_for
 
 from upscaled_server.errors import Unavailable
+from upscaled_server.state.nats import connection
 from upscaled_server.state.nats.store import NatsStore
 
 
-async def test_a_change_whose_answer_was_lost_is_made_once(nats_server: NatsServer) -> None:
+async def test_a_change_whose_answer_was_lost_is_made_once(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It is asked again because the connection ended, not because time passed.
+    monkeypatch.setattr(connection, "_ATTEMPT_SECONDS", 1000.0)
     async with holding_proxy(nats_server.port) as proxy:
         store = await NatsStore.open(settings_for([nats_server], cluster_url=proxy.url))
         version = await store.create("a", b"0")
