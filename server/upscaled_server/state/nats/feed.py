@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from uuid import uuid4
 
 import nats.errors
 from nats.aio.client import Client
@@ -129,19 +130,19 @@ class Feed:
             await self._take(following, client, msg)
 
         subscription = await client.subscribe(inbox, cb=take)
-        consumer = ""
+        # Named here, so that it can be removed also where the answer to its making was not waited for.
+        consumer = uuid4().hex
         try:
             async with self._connection.deadline("the keys could not be followed"):
-                consumer = await self._connection.ask(
-                    lambda js: self._make_consumer(js, inbox, keys.position + 1)
+                await self._connection.ask(
+                    lambda js: self._make_consumer(js, consumer, inbox, keys.position + 1)
                 )
             _LOG.info("the keys of NATS are followed anew: %s", await self._wrong(following, times))
         finally:
             with suppress(nats.errors.Error, APIError, OSError, TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await subscription.unsubscribe()
-                    if consumer:
-                        await client.jetstream().delete_consumer(self._subjects.stream, consumer)
+                    await client.jetstream().delete_consumer(self._subjects.stream, consumer)
 
     async def _wrong(self, following: _Following, times: int) -> str:
         """Why the keys cannot be followed any longer, when that is so."""
@@ -157,11 +158,12 @@ class Feed:
             if self._clock() - following.heard > _SILENT_SECONDS:
                 return f"nothing was heard for {_SILENT_SECONDS:g} s"
 
-    async def _make_consumer(self, js: JetStreamContext, inbox: str, first: int) -> str:
+    async def _make_consumer(self, js: JetStreamContext, name: str, inbox: str, first: int) -> None:
         everything = first == 1
-        info = await js.add_consumer(
+        await js.add_consumer(
             self._subjects.stream,
             ConsumerConfig(
+                name=name,
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.ALL if everything else DeliverPolicy.BY_START_SEQUENCE,
                 opt_start_seq=None if everything else first,
@@ -175,7 +177,6 @@ class Feed:
                 num_replicas=1,
             ),
         )
-        return info.name
 
     async def _take(self, following: _Following, client: Client, msg: Msg) -> None:
         following.heard = self._clock()
