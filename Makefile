@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-telemetry fuzz soak security clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -171,6 +171,9 @@ sbom: $(READY) ## what is in the images, with licences, as CycloneDX: deploy/doc
 # Takes root, for the overlays that stand for a container engine.
 container-check: $(READY) ## build the Dockerfile's image without an engine and run its server (STAGE=cuda: the other)
 	@CONTAINER_STAGE=$(STAGE) $(BIN)/python -m pytest -q --timeout 1800 tests/container $(PYTEST_ARGS)
+
+bench-stores: $(READY) ## what an operation costs in SQLite and in NATS, one node and three
+	@$(BIN)/python -m tests.benchmarks.stores
 
 bench-telemetry: $(READY) ## what metrics cost: of a scrape, and of every request; writes docs/benchmarks/telemetry.json
 	@$(BIN)/python -m tests.benchmarks.telemetry

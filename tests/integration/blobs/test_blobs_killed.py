@@ -57,8 +57,7 @@ async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> 
             async for message in writes(input_id, part, offset=committed, size=250_000, finish=False):
                 await call.write(message)
             # What the server has told to be there must be there for good, although the stream goes on.
-            committed = (await stub.QueryWriteStatus(question)).committed_size_bytes
-    assert committed > 0
+            committed = await _grown(stub, question, committed)
     async with (
         serving(tmp_path, with_keys=False) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -71,6 +70,14 @@ async def test_an_upload_goes_on_after_the_server_was_killed(tmp_path: Path) -> 
         )
         assert done.sha256 == hashlib.sha256(DATA).digest()
         assert [path.name for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == [input_id]
+
+
+async def _grown(stub: Stub, question: blobs_pb2.QueryWriteStatusRequest, before: int) -> int:
+    """The committed size once it is larger than `before`."""
+    async with asyncio.timeout(READY_SECONDS):
+        while (size := (await stub.QueryWriteStatus(question)).committed_size_bytes) <= before:  # noqa: ASYNC110 - it is in another process
+            await asyncio.sleep(0.02)
+    return int(size)
 
 
 async def test_an_output_that_was_being_written_is_not_there_afterwards(tmp_path: Path) -> None:
