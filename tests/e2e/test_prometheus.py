@@ -20,7 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from tests.conftest import REPO
 from tests.e2e.keyed import FAST, KeyedServer, bearer, keyed_server, picture
 from tests.e2e.receiver import Receiver, receiver
-from tests.e2e.scraping_prometheus import Prometheus, scraping_prometheus
+from tests.e2e.scraping_prometheus import Scraper, scraping_prometheus
 from tests.e2e.test_killed_worker import _worker
 from tests.e2e.test_metrics import ask
 from tests.e2e.test_metrics import picture as noise
@@ -49,7 +49,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Watched:
-    prometheus: Prometheus
+    prometheus: Scraper
     metrics: str
     load: Load
     files: Files

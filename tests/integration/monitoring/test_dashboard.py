@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from expressions import DASHBOARD, panel_queries, panels, rules
 from tests.conftest import REPO
-from watching_prometheus import Prometheus, running_prometheus
+from tests.prometheus_server import Prometheus
+from watching_prometheus import watching_prometheus
 
 
 def test_the_file_is_what_the_script_gives() -> None:
@@ -49,7 +50,7 @@ def _cells(at: dict[str, int]) -> Iterator[tuple[int, int]]:
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     if shutil.which("prometheus") is None or shutil.which("promtool") is None:
         pytest.skip("needs prometheus and promtool")
-    with running_prometheus(tmp_path_factory.mktemp("prometheus")) as prometheus:
+    with watching_prometheus(tmp_path_factory.mktemp("prometheus")) as prometheus:
         _wait_for_the_rules(prometheus)
         yield prometheus
 
@@ -57,14 +58,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
 def _wait_for_the_rules(prometheus: Prometheus) -> None:
     deadline = time.monotonic() + 60
     missing = {rule["record"] for rule in rules()}
-    while missing := {name for name in missing if not prometheus.query(name)}:
+    while missing := {name for name in missing if not prometheus.series(name)}:
         assert time.monotonic() < deadline, f"rules record nothing: {missing}"
         time.sleep(0.5)
 
 
 @pytest.mark.parametrize("name", panel_queries())
 def test_each_query_finds_numbers_in_a_real_prometheus(prometheus: Prometheus, name: str) -> None:
-    found = prometheus.query(panel_queries()[name])
+    found = prometheus.series(panel_queries()[name])
     assert found, "the query finds nothing, though every metric is there"
     assert any(math.isfinite(float(series["value"][1])) for series in found)
 

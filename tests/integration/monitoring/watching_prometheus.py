@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-import socket
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from declared_metrics import Declared, declared_metrics, label_values
 from expressions import ALERTS, RULES
+from tests.prometheus_server import Prometheus, prometheus_server
 
 _STEP_SECONDS, _STEPS = 15, 40
 _SOME_BUCKETS = ("0.5", "5.0", "+Inf")
@@ -37,55 +32,21 @@ _VALUES: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Prometheus:
-    address: str
-
-    def query(self, expr: str) -> list[dict[str, Any]]:
-        """What an instant query finds now. Raises `HTTPError` for one that is refused."""
-        found: list[dict[str, Any]] = self.get("/api/v1/query?" + urllib.parse.urlencode({"query": expr}))[
-            "result"
-        ]
-        return found
-
-    def get(self, path: str) -> dict[str, Any]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{self.address}{path}", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)["data"]
-        return found
-
-
 @contextmanager
-def running_prometheus(folder: Path) -> Iterator[Prometheus]:
+def watching_prometheus(folder: Path) -> Iterator[Prometheus]:
     """Its rules are evaluated every second, so that nobody waits for them."""
-    data = folder / "data"
     samples = folder / "samples.txt"
     samples.write_text("\n".join(_samples(time.time())) + "\n# EOF\n")
-    blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(samples), str(data)]
+    data = str(folder / "data")
+    blocks = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(samples), data]
     subprocess.run(blocks, check=True, capture_output=True)
     for path in (RULES, ALERTS):
         text = yaml.safe_load(path.read_text())
         for group in text["groups"]:
             group["interval"] = "1s"
         (folder / path.name).write_text(yaml.safe_dump(text))
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump({"rule_files": [RULES.name, ALERTS.name]}))
-    address = f"127.0.0.1:{_free_port()}"
-    command = [
-        "prometheus",
-        f"--config.file={folder / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={data}",
-        f"--web.listen-address={address}",
-        "--log.level=warn",
-    ]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        prometheus = Prometheus(address)
-        _wait_until_ready(prometheus, process, folder / "log")
+    with prometheus_server(folder, yaml.safe_dump({"rule_files": [RULES.name, ALERTS.name]})) as prometheus:
         yield prometheus
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def _samples(now: float) -> Iterator[str]:
@@ -120,23 +81,3 @@ def _series(name: str, kind: str, labels: str, now: float) -> Iterator[str]:
     for suffix in ("count", "sum"):
         for at, step in moments:
             yield f"{name}_{suffix}{{{labels}}} {len(_SOME_BUCKETS) * step} {at:.3f}"
-
-
-def _wait_until_ready(prometheus: Prometheus, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        try:
-            prometheus.query("1")
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
