@@ -104,9 +104,11 @@ def test_while_a_server_comes_up_its_data_folder_never_says_serving(tmp_path: Pa
         "UPSCALED_MODEL_DOWNLOAD": "false",
     }
     told = []
+    # The socket is there for a second or so before the server has come up.
+    at_once = [(f"grpc.{which}_reconnect_backoff_ms", 20) for which in ("initial", "min", "max")]
     with ThreadPoolExecutor(1) as threads, ExitStack() as stack:
         starting = threads.submit(stack.enter_context, running_server(**settings))
-        with grpc.insecure_channel(f"unix:{data}/admin.sock") as channel:
+        with grpc.insecure_channel(f"unix:{data}/admin.sock", options=at_once) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             while not starting.done():
                 with suppress(grpc.RpcError):

@@ -22,6 +22,7 @@ from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableEr
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, ProcessingFailed, Unavailable
 from upscaled_server.state.nats.settings import ClusterSettings
+from upscaled_server.state.nats.tasks import cancel_for_certain
 from upscaled_server.state.store import MAX_VALUE_BYTES
 
 _T = TypeVar("_T")
@@ -102,8 +103,7 @@ class Connection:
     async def aclose(self) -> None:
         self._closing = True
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await cancel_for_certain(self._keeper)
         await _close(self._client)
 
     @property

@@ -26,6 +26,7 @@ from upscaled_server.state.nats.connection import Connection
 from upscaled_server.state.nats.keys import Keys
 from upscaled_server.state.nats.messages import is_deletion, swept_through
 from upscaled_server.state.nats.subjects import SWEEP, Subjects
+from upscaled_server.state.nats.tasks import cancel_for_certain
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,8 +71,7 @@ class Feed:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_for_certain(self._task)
 
     async def built(self) -> None:
         """Return when all keys are known, however many there are. Raises `Unavailable` where none comes for

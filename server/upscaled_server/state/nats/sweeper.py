@@ -22,6 +22,7 @@ from upscaled_server.state.nats.connection import WRONG_LAST_SEQUENCE, Connectio
 from upscaled_server.state.nats.feed import KEEP_DELETIONS_SECONDS, Feed
 from upscaled_server.state.nats.messages import change_headers, sweep_headers
 from upscaled_server.state.nats.subjects import SWEEP, Subjects
+from upscaled_server.state.nats.tasks import cancel_for_certain
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,8 +55,7 @@ class Sweeper:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await cancel_for_certain(self._task)
 
     async def sweep(self) -> int:
         """How many markers were removed; 0 where another replica does it. Raises what the connection
