@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import hashlib
 import json
 import sys
@@ -39,6 +40,8 @@ _SHORT_EVERY = 12
 _SETTLE_SECONDS = 15.0
 _SIDE = 64  # of the answer; the network enlarges the whole picture all the same
 _MARKER = b"CORPUS-MARKER-41"
+# Of pixels, for the next rows: `pool/pixels.py`.
+_KEPT_BUFFERS = 8
 _RSS_SLACK_BYTES = 128 << 20
 
 
@@ -113,7 +116,9 @@ def _lane(server: RunningServer, waiting: SimpleQueue[dict[str, str]], run: Run)
 
 
 def settled(server: RunningServer) -> Levels:
-    """What is held once decoders that were just killed are gone."""
+    """What is held once decoders that were just killed are gone, and connections of clients here, which gRPC
+    keeps until the garbage collector has found the errors of their calls."""
+    gc.collect()
     time.sleep(_SETTLE_SECONDS)
     return Levels.of(server.process.pid)
 
@@ -164,7 +169,8 @@ def main() -> int:
         f"{broken} INTERNAL or UNKNOWN, slowest refusal {found.slowest_refusal_seconds:.1f} s, control image "
         f"{'the same' if same else 'CHANGED'}, server {'alive' if alive else 'DEAD'}; RSS "
         f"{before.rss_bytes >> 20} -> {after.rss_bytes >> 20} MiB, descriptors {before.descriptors} -> "
-        f"{after.descriptors}, threads {before.threads} -> {after.threads}, processes {before.processes} -> "
+        f"{after.descriptors}, buffers {before.buffers} -> {after.buffers}, threads "
+        f"{before.threads} -> {after.threads}, processes {before.processes} -> "
         f"{after.processes}, shared files {before.shared_files} -> {after.shared_files}"
     )
     return 0 if right else 1
@@ -196,6 +202,7 @@ def _flat(before: Levels, after: Levels) -> bool:
         and after.processes <= before.processes
         and after.threads <= before.threads + 2
         and after.descriptors <= before.descriptors + 2
+        and after.buffers <= _KEPT_BUFFERS
         and after.shared_files <= before.shared_files
     )
 

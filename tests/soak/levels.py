@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,11 +11,13 @@ from pathlib import Path
 @dataclass(frozen=True, slots=True)
 class Levels:
     """`rss_bytes` and `processes` are of the server with its workers and decoders, `shared_files` those in
-    /dev/shm of the whole machine, all else of the server's own process."""
+    /dev/shm of the whole machine, all else of the server's own process: `descriptors` without those of
+    `buffers` of pixels, of which a few are kept for the next rows."""
 
     rss_bytes: int
     server_rss_bytes: int
     descriptors: int
+    buffers: int
     threads: int
     processes: int
     shared_files: int
@@ -21,10 +25,13 @@ class Levels:
     @classmethod
     def of(cls, pid: int) -> Levels:
         tree = _tree(pid)
+        opened = list(_opened(pid))
+        buffers = sum("memfd:upscaled-pixels" in each for each in opened)
         return cls(
             rss_bytes=sum(_rss(each) for each in tree),
             server_rss_bytes=_rss(pid),
-            descriptors=_count(f"/proc/{pid}/fd"),
+            descriptors=len(opened) - buffers,
+            buffers=buffers,
             threads=_count(f"/proc/{pid}/task"),
             processes=len(tree),
             shared_files=_count("/dev/shm"),
@@ -37,6 +44,12 @@ def _tree(pid: int) -> list[int]:
         for child in task.read_text().split():
             found += _tree(int(child))
     return found
+
+
+def _opened(pid: int) -> Iterator[str]:
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            yield str(each.readlink())
 
 
 def _rss(pid: int) -> int:
