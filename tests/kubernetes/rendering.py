@@ -25,7 +25,7 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
-OVERLAYS = ("cpu", "gpu")
+OVERLAYS = ("cpu", "gpu", "cluster")
 COMPONENTS = (
     "public-web",
     "s3-blobs",
@@ -41,6 +41,12 @@ COMPONENTS = (
     "keda",
 )
 NEEDS = {"hpa": "calls-only", "keda": "calls-only"}
+# Components that are in an overlay already, or do not go with it.
+NOT_IN = {
+    "cpu": {"mig"},
+    "gpu": set[str](),
+    "cluster": {"mig", "calls-only", "hpa", "keda", "s3-blobs"},
+}
 # TLS ends in front of Envoy; what keeps nothing needs no bucket; KEDA makes an autoscaler of its own.
 APART = ({"edge", "tls"}, {"calls-only", "s3-blobs"}, {"hpa", "keda"}, {"pod-monitor", "service-monitor"})
 
@@ -59,7 +65,7 @@ class Choice:
 def choices() -> Iterator[Choice]:
     """Every overlay alone, with each component and with as many as go together; on the CPU each pair too."""
     for overlay in OVERLAYS:
-        usable = [name for name in COMPONENTS if overlay == "gpu" or name != "mig"]
+        usable = [name for name in COMPONENTS if name not in NOT_IN[overlay]]
         pairs = [(), *((each,) for each in usable)]
         if overlay == "cpu":
             pairs += itertools.combinations(usable, 2)
