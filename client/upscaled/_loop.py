@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import threading
 from collections.abc import Coroutine
@@ -19,33 +18,60 @@ _STOP_SECONDS: Final = 10.0
 class _Call(Generic[T]):
     """Work on its way through the loop. An interrupt may come at any point of handing it over, so what is
     known of it is known before it is handed over.
+
+    The two threads share bare locks alone. An interrupt inside a `Condition`, and so inside a `Future` or an
+    `Event`, can leave it locked for ever, and the loop waits for it.
     """
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self.work = work
-        self.future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self.ended = threading.Event()
-        self._task: asyncio.Task[T] | None = None
+        self._work = work
+        self._taken = threading.Lock()  # by the loop to begin it, or by the caller to drop it
+        self._running = threading.Lock()
+        self._running.acquire()
+        self._tasks: list[asyncio.Task[T]] = []  # one, once it has begun
+        self.ended = False
 
     # These run in the loop's thread.
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.future.set_running_or_notify_cancel():
-            self._task = loop.create_task(self.work)
-            self._task.add_done_callback(self._finish)
+        if self._taken.acquire(blocking=False):
+            task = loop.create_task(self._work)
+            task.add_done_callback(self._end)
+            self._tasks.append(task)
 
     def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
-    def _finish(self, task: asyncio.Task[T]) -> None:
-        if task.cancelled():
-            self.future.set_exception(concurrent.futures.CancelledError())
-        elif (error := task.exception()) is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(task.result())
-        self.ended.set()
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # the caller may have left, and asyncio would complain of it
+        self.ended = True
+        self._running.release()
+
+    # These run in the caller's thread.
+
+    def drop(self) -> bool:
+        """Whether it had not begun, and now never will."""
+        if not self._taken.acquire(blocking=False):
+            return False
+        self._work.close()
+        return True
+
+    def wait(self, seconds: float = -1) -> None:
+        if not self.ended:
+            self._running.acquire(timeout=seconds)
+
+    def result(self) -> T:
+        """Of work that has ended, once. Raises CancelledError where it was cancelled."""
+        # An error refers to this frame: were the task kept, it could go only by garbage collection, and with
+        # it the connection of its call.
+        (task,) = self._tasks
+        self._tasks.clear()
+        try:
+            return task.result()
+        finally:
+            del task
 
 
 class LoopThread:
@@ -70,12 +96,14 @@ class LoopThread:
             with self._lock:
                 loop = self._running()
                 loop.call_soon_threadsafe(call.begin, loop)
-            return call.future.result()
-        except concurrent.futures.CancelledError:
-            raise ClientClosedError("the client was closed during the call") from None
+            call.wait()
         except BaseException:  # Ctrl-C too
             self._abandon(call)
             raise
+        try:
+            return call.result()
+        except asyncio.CancelledError:
+            raise ClientClosedError("the client was closed during the call") from None
 
     def call_soon(self, work: Coroutine[Any, Any, object]) -> None:
         """Starts `work` without waiting; drops it when the loop is gone. For finalisers.
@@ -98,11 +126,9 @@ class LoopThread:
         task.add_done_callback(self._finalising.discard)
 
     def _abandon(self, call: _Call[Any]) -> None:
-        if call.future.cancel():
-            call.work.close()  # it has not begun, and now never will
-        elif not call.future.done() and self._loop is not None:
+        if not call.drop() and not call.ended and self._loop is not None:
             self._loop.call_soon_threadsafe(call.cancel)
-            call.ended.wait(_STOP_SECONDS)
+            call.wait(_STOP_SECONDS)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if os.getpid() != self._pid:
@@ -139,11 +165,10 @@ class LoopThread:
         if already or loop is None or thread is None or not mine:
             last.close()
             return
-        ending = asyncio.run_coroutine_threadsafe(_wind_up(last), loop)
+        ending = _Call(_wind_up(last))
         try:
-            ending.result(_STOP_SECONDS)
-        except concurrent.futures.TimeoutError:
-            pass  # a daemon thread: it does not keep the process alive
+            loop.call_soon_threadsafe(ending.begin, loop)
+            ending.wait(_STOP_SECONDS)  # the thread is a daemon: it does not keep the process alive
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_STOP_SECONDS)

@@ -96,7 +96,6 @@ def _worth_asking(failure: UpscaledError) -> bool:
     return (
         isinstance(failure, DataLossError)  # discarded: from the start again
         or (isinstance(failure, InvalidRequestError) and failure.code.name == "OUT_OF_RANGE")
-        or failure.message.startswith(LOCAL_FAILURE)
     )
 
 
@@ -115,9 +114,11 @@ async def _write(
                 return status
             finally:
                 call.cancel()
-    except UpscaledError:
+    except UpscaledError as error:
         if sending.failure is not None:
             raise sending.failure from None
+        if error.message.startswith(LOCAL_FAILURE):
+            raise UnavailableError("the upload broke while it was sent") from error
         raise
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 import pytest
 from fake_server import Failure, FakeServer
+from grpc.aio import Metadata
+from grpc.aio._call import StreamUnaryCall
 
 import upscaled
 from upscaled import Client, Retries
@@ -70,6 +72,21 @@ def test_an_upload_that_is_known_by_its_request_goes_on_in_another_client(server
         assert len(server.called("WriteInput")) == 2
         with pytest.raises(upscaled.AlreadyExistsError):
             client.inputs.upload(b"another", request_id="mine")
+
+
+def test_an_upload_whose_status_is_lost_may_be_tried_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """grpc makes INTERNAL of whatever status a call ended with when a message met its end."""
+    lost = grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), "Internal error from Core")
+
+    def breaks(_call: StreamUnaryCall[Any, Any]) -> Any:
+        raise lost
+        yield
+
+    monkeypatch.setattr(StreamUnaryCall, "__await__", breaks)
+    with Client(server.target, retries=0) as client, pytest.raises(upscaled.UnavailableError, match="broke"):
+        client.inputs.upload(IMAGE)
 
 
 def test_a_discarded_upload_is_sent_once_more_from_the_start(patient: Client, server: FakeServer) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import threading
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -88,3 +91,40 @@ def test_an_interrupt_while_work_is_handed_over_ends_it_in_its_own_thread(
     assert work.cr_frame is None
     assert where == (["upscaled"] if handed_over else [])
     loop.stop(_nothing())
+
+
+def test_an_interrupt_anywhere_in_the_waiting_leaves_the_loop_running() -> None:
+    loop, tried = LoopThread(), 0
+    loop.run(_nothing())
+    while _interrupted_at(tried + 1, loop):
+        tried += 1
+        follower = threading.Thread(target=loop.run, args=(_nothing(),), daemon=True)
+        follower.start()
+        follower.join(10)
+        assert not follower.is_alive(), f"the loop hangs after an interrupt at step {tried} of the waiting"
+    assert tried >= 4
+    loop.stop(_nothing())
+
+
+def _interrupted_at(step: int, loop: LoopThread) -> bool:
+    """Whether the waiting has so many steps: the calls and returns, at which Python looks for signals."""
+    steps = itertools.count(1)
+    modules = ("_loop.py", "threading.py", "_base.py")
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        ours = frame.f_code.co_filename.endswith(modules) and event in ("call", "return")
+        if ours and next(steps) == step:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    work = asyncio.sleep(0.02)
+    sys.settrace(trace)
+    try:
+        loop.run(work)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+        work.close()
+    return False
