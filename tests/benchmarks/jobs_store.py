@@ -29,11 +29,11 @@ from upscaled_server.access.caller import ANONYMOUS, Priority
 from upscaled_server.administration import DATABASE
 from upscaled_server.api.job_translate import JobMessages
 from upscaled_server.jobs import ids
-from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.book import Book
 from upscaled_server.jobs.following import Following
 from upscaled_server.jobs.job import InputSummary, Job, JobSource, Origin, State
 from upscaled_server.jobs.listing import Filters, Listing
+from upscaled_server.jobs.local_board import LocalBoard
 from upscaled_server.jobs.places import Files
 from upscaled_server.jobs.records import job_key, job_value
 from upscaled_server.pipeline.events import Done, Plan, Provenance, Stage
@@ -108,7 +108,7 @@ async def measure_store(path: Path, made: list[str], samples: int) -> dict[str, 
     """The server's own time for an answer: reading, translating and serialising, without the network."""
     store = await SqliteStore.open(path)
     files = Files(blobs=None)  # type: ignore[arg-type] - finished jobs are read without it
-    following, listing = Following(Book(store), Board(), files), Listing(store)
+    following, listing = Following(Book(store), LocalBoard(), files), Listing(store)
     messages = JobMessages(lambda _id, until: ("https://images.example.com/x", until), "1.0.0")
     caller = ANONYMOUS.name
 

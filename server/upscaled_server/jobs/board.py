@@ -1,11 +1,11 @@
-"""The jobs that have not ended, in memory: what stands where, and who waits for news."""
+"""Jobs that have not ended, in memory: what stands where, and who waits for news."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from upscaled_server.jobs.job import EVENTS_PER_ATTEMPT, Job, State
 from upscaled_server.pipeline.events import Plan, Progress
@@ -70,43 +70,36 @@ class Place:
                 each.set_result(None)
 
 
-class Board:
-    """Places by the job's id, and how many each caller has."""
+class Board(Protocol):
+    """Places by the job's id, and how many jobs each caller has that have not ended."""
 
-    def __init__(self) -> None:
-        self._places: dict[str, Place] = {}
-        self._of_caller: Counter[str] = Counter()
-        self.closed = False
+    @property
+    def closed(self) -> bool: ...
 
     def __len__(self) -> int:
-        return len(self._places)
+        """Jobs that have not ended, of everybody, as known now."""
 
-    def __iter__(self) -> Iterator[Place]:
-        return iter(list(self._places.values()))
+    def count_of(self, caller: str) -> int:
+        """The same of one caller."""
 
-    def add(self, job: Job) -> Place:
-        place = self._places.get(job.id)
-        if place is None:
-            place = self._places[job.id] = Place(job)
-            self._of_caller[job.caller] += 1
-        return place
+    async def image_bytes_of(self, caller: str) -> int:
+        """What the images that came with a caller's jobs have together."""
+
+    def add(self, job: Job) -> None:
+        """There is such a job. A second time changes nothing."""
 
     def get(self, job_id: str) -> Place | None:
-        return self._places.get(job_id)
+        """Where this server knows how far the work on a job is."""
+
+    def working(self, job: Job) -> AbstractAsyncContextManager[Place]:
+        """Where to show how far the work is, while it is done here."""
+
+    def following(self, caller: str, job_id: str) -> AbstractAsyncContextManager[Place | None]:
+        """Where news of a job are heard, whoever works on it. None of one that has ended, or cannot go on.
+        Nothing is missed that happens from then on."""
 
     def remove(self, job_id: str) -> None:
         """The job has ended: `show` it first."""
-        place = self._places.pop(job_id, None)
-        if place is not None:
-            self._of_caller[place.job.caller] -= 1
-            if not self._of_caller[place.job.caller]:
-                del self._of_caller[place.job.caller]
 
     def close(self) -> None:
         """Wake everybody who waits: the server stops."""
-        self.closed = True
-        for place in self:
-            place.wake()
-
-    def count_of(self, caller: str) -> int:
-        return self._of_caller[caller]

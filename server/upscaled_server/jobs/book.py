@@ -66,18 +66,30 @@ class Book:
         """Missing is fine."""
         await _delete(self.store, job_key(caller, job_id))
 
-    async def mark_live(self, caller: str, job_id: str, request_id: str) -> None:
+    async def mark_live(self, job: Job) -> None:
+        size = 0 if job.input is None else job.input.size_bytes
         with suppress(KeyExists):
-            await self.store.create(live_key(job_id), live_value(caller, request_id))
+            await self.store.create(live_key(job.caller, job.id), live_value(job.request_id, size))
 
-    async def unmark_live(self, job_id: str) -> None:
-        await _delete(self.store, live_key(job_id))
+    async def unmark_live(self, caller: str, job_id: str) -> None:
+        await _delete(self.store, live_key(caller, job_id))
+
+    async def find_live(self, caller: str, job_id: str) -> Live | None:
+        entry = await self.store.get(live_key(caller, job_id))
+        return None if entry is None else read_live(entry)
 
     async def all_live(self) -> list[Live]:
         """In the order in which they were made."""
+        return sorted(await self._live(LIVE), key=lambda live: live.id)
+
+    async def live_of(self, caller: str) -> list[Live]:
+        """Those of one caller, in the order in which they were made."""
+        return await self._live(f"{LIVE}/{caller}")
+
+    async def _live(self, prefix: str) -> list[Live]:
         found: list[Live] = []
         last = ""
-        while page := await self.store.range(LIVE, after=last):
+        while page := await self.store.range(prefix, after=last):
             found += map(read_live, page)
             last = page[-1].key
             if len(page) < MAX_RANGE:

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable
 
 from upscaled_server.intake.keeping import KeepingSettings
-from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.book import Book
 from upscaled_server.jobs.creation import Creation
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.following import Following
 from upscaled_server.jobs.janitor import Janitor
 from upscaled_server.jobs.listing import Listing
+from upscaled_server.jobs.local_board import LocalBoard
+from upscaled_server.jobs.local_queue import LocalQueue
 from upscaled_server.jobs.places import Files
 from upscaled_server.jobs.ports import Blobs, Callbacks, Helpers, Outputs
-from upscaled_server.jobs.queue import JobQueue
 from upscaled_server.jobs.recovery import Recovery
 from upscaled_server.jobs.room import Room
 from upscaled_server.jobs.runner import Runner
@@ -42,7 +42,7 @@ def build_jobs(
     clock: Callable[[], float] = time.time,
 ) -> Jobs:
     """The service, to be started."""
-    board, queue, files = Board(), JobQueue(), Files(blobs)
+    board, queue, files = LocalBoard(), LocalQueue(), Files(blobs)
     room = Room(board, outputs, settings)
     ending = Ending(book, board, files, outputs, callbacks, clock)
     work = Work(book, files, images, sources, outputs, limits, clock)
@@ -52,7 +52,15 @@ def build_jobs(
         queue=queue,
         creation=Creation(book, board, queue, files, room, images, callbacks, helpers, keeping),
         ending=ending,
-        runner=Runner(ending, queue, work, helpers, max_running=settings.max_running_jobs, clock=clock),
+        runner=Runner(
+            ending,
+            queue,
+            work,
+            helpers,
+            max_running=settings.max_running_jobs,
+            max_restarts=settings.max_job_restarts,
+            clock=clock,
+        ),
         following=Following(book, board, files),
         listing=Listing(book.store),
         recovery=Recovery(ending, queue, helpers, settings.max_job_restarts, clock),

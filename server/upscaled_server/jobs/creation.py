@@ -1,7 +1,7 @@
 """From a request to an acknowledged job, in steps that can be taken up again.
 
+live/           so that what follows is found after a crash
 requests/       the request's id is claimed, if it has one
-live/           so that a start after a crash finds what follows
 job-inputs/     the image, if it came with the request
 jobs/           from here on the job is acknowledged, and kept
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from upscaled_server.jobs.job import Callback, InputSummary, Job
 from upscaled_server.jobs.payload import NewJob, payload_of
 from upscaled_server.jobs.places import Files, input_path
 from upscaled_server.jobs.ports import Callbacks, Helpers
-from upscaled_server.jobs.queue import JobQueue
+from upscaled_server.jobs.queue import Queue
 from upscaled_server.jobs.room import Room
 from upscaled_server.jobs.work import effective_options, summary_of, to_source
 from upscaled_server.pipeline.deadline import Deadline
@@ -39,19 +40,24 @@ log = logging.getLogger(__name__)
 # An image that came along is looked at before the job is acknowledged, where that goes at once.
 _LOOK_SECONDS = 2.0
 _KIND = "job"
+# Far less than another server waits before it takes this one for dead, see `elsewhere_seconds`.
+_MAKING_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
     book: Book
     board: Board
-    queue: JobQueue
+    queue: Queue
     files: Files
     room: Room
     images: Images
     callbacks: Callbacks
     helpers: Helpers
     keeping: KeepingSettings
+    elsewhere_seconds: float = 0.0
+    """How long another server may be at making a job. 0: there is none."""
     _one_at_a_time: dict[tuple[str, str], _Turn] = field(default_factory=dict)
     _tasks: set[asyncio.Task[Job]] = field(default_factory=set)
 
@@ -146,32 +152,60 @@ class Creation:
         ).recorded()
 
     async def _record(self, new: NewJob, job: Job) -> Job:
-        store, caller = self.book.store, job.caller
-        if job.request_id:
-            job_id = await requests.claim(
-                store, caller, job.request_id, kind=_KIND, payload_sha256=job.payload, new_id=job.id
-            )
-            # Not ours where a crash came between the claim and the record.
-            job = replace(job, id=job_id)
         try:
-            await self.book.mark_live(caller, job.id, job.request_id)
+            async with asyncio.timeout(_MAKING_SECONDS):
+                return await self._make(new, job)
+        except TimeoutError:
+            raise Unavailable(
+                f"the job could not be recorded within {_MAKING_SECONDS:g} s; ask again with the same "
+                "request id"
+            ) from None
+
+    async def _make(self, new: NewJob, job: Job) -> Job:
+        await self.book.mark_live(job)
+        if job.request_id:
+            drafted, job = job, await self._claimed(job)
+            if job.id != drafted.id:
+                await self.book.unmark_live(drafted.caller, drafted.id)
+                if (made := await self._made_elsewhere(job)) is not None:
+                    return made
+                await self.book.mark_live(job)
+        try:
             if new.image is not None:
                 await self.files.blobs.put(input_path(job.id), new.image.data)
-            job = await self.book.create(job)
-        except DomainError:
+            async with self.queue.offered(job, new.caller.weight):
+                job = await self.book.create(job)
+                if not job.state.final:
+                    self.board.add(job)
+        except (DomainError, asyncio.CancelledError) as error:
             # What fails may have happened all the same.
-            if (made := await self._undo(job)) is None:
+            made = await self._undo(job)
+            if made is None or not isinstance(error, DomainError):
                 raise
             job = made
-        if not job.state.final and self.board.get(job.id) is None:
-            self.board.add(job)
-            self.queue.put(job, new.caller.weight)
         return job
+
+    async def _claimed(self, job: Job) -> Job:
+        """The job under the id that belongs to the request."""
+        job_id = await requests.claim(
+            self.book.store, job.caller, job.request_id, kind=_KIND, payload_sha256=job.payload, new_id=job.id
+        )
+        return replace(job, id=job_id)
+
+    async def _made_elsewhere(self, job: Job) -> Job | None:
+        """The job that another server is making for the same request. None where it has not come to be in
+        time: that server was killed after it had claimed the id."""
+        give_up = ids.time_of(job.id) + self.elsewhere_seconds
+        while (stored := await self.book.find(job.caller, job.id)) is None:
+            if time.time() > give_up:
+                return None
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return stored.job
 
     async def _undo(self, job: Job) -> Job | None:
         """Take back what was done for a job, unless it is there."""
         try:
-            await undo(self.book, self.files, job.caller, job.id, job.request_id)
+            await undo(self.book, self.files, job.caller, job.id)
             stored = await self.book.find(job.caller, job.id)
         except DomainError as error:
             log.warning("what is left of a job that was refused goes at the next start: %s", error.message)
@@ -219,11 +253,13 @@ def _check_credits(looked: Done, caller: Caller) -> None:
         )
 
 
-async def undo(book: Book, files: Files, caller: str, job_id: str, request_id: str) -> None:
+async def undo(book: Book, files: Files, caller: str, job_id: str) -> None:
     """Take back the steps before the record, unless that is there: then the job is made."""
     if await book.find(caller, job_id) is not None:
         return
+    live = await book.find_live(caller, job_id)
+    request_id = "" if live is None else live.request_id
     await files.delete_input(job_id)
     if request_id:
         await requests.forget(book.store, caller, request_id, job_id)
-    await book.unmark_live(job_id)
+    await book.unmark_live(caller, job_id)

@@ -31,7 +31,7 @@ class Ending:
 
     async def end(self, caller: str, job_id: str, finish: Callable[[Job, float], Job]) -> Job:
         """Write down the final state that `finish` gives, and do what follows from it. A job that has one
-        already keeps it.
+        already keeps it; one for which `finish` gives none stays as it is.
 
         When it is to be forgotten is written first: of an entry without an end nothing follows, of an end
         without an entry that nobody ever deletes the job.
@@ -44,10 +44,13 @@ class Ending:
 
         def end_once(each: Job) -> Job:
             nonlocal ends_here
-            ends_here = not each.state.final
-            return finish(each, now) if ends_here else each
+            after = each if each.state.final else finish(each, now)
+            ends_here = after.state.final and not each.state.final
+            return after if ends_here else each
 
         job = await self.book.change(caller, job_id, end_once)
+        if not job.state.final:
+            return job
         if ends_here:
             metrics.JOBS_ENDED.labels(job.state.value).inc()
         if (place := self.board.get(job_id)) is not None:
@@ -68,14 +71,14 @@ class Ending:
             await self.outputs.delete_output(job.id)
             await self.files.delete_tiles(job.id)
         await self.files.delete_input(job.id)
-        await self.book.unmark_live(job.id)
+        await self.book.unmark_live(job.caller, job.id)
 
     async def forget(self, job: Job) -> None:
         """Delete a job that has ended, its record last: cut short, it can be deleted again."""
         await self.outputs.delete_output(job.id)
         await self.files.delete_tiles(job.id)
         await self.files.delete_input(job.id)
-        await self.book.unmark_live(job.id)
+        await self.book.unmark_live(job.caller, job.id)
         if job.request_id:
             await requests.forget(self.book.store, job.caller, job.request_id, job.id)
         await self.book.delete(job.caller, job.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from upscaled_server.errors import FailedPrecondition, Unavailable
@@ -52,54 +53,51 @@ class Following:
     async def events(self, caller: str, job_id: str, after: int) -> AsyncGenerator[JobEvent, None]:
         """Raises `NotFound`, `Unavailable` when the server stops."""
         last = after
-        while True:
-            place = self.board.get(job_id)
-            seen = 0 if place is None else place.version
-            job = await self.book.get(caller, job_id)
-            for change in job.changes:
-                if change.number > last:
-                    last = change.number
-                    yield JobEvent(change.number, change.time, job.as_of(change))
-            if job.state.final:
-                return
-            place = self._still_there(place, job)
-            if place.progress is not None and last < place.progress_number and _belongs(place, job):
-                last = place.progress_number
-                yield JobEvent(last, place.progress_time, place.progress)
-            await self._news(place, seen)
+        async with aclosing(self._looks(caller, job_id)) as looks:
+            async for job, place in looks:
+                for change in job.changes:
+                    if change.number > last:
+                        last = change.number
+                        yield JobEvent(change.number, change.time, job.as_of(change))
+                if place is None or place.progress is None:
+                    continue
+                if last < place.progress_number and _belongs(place, job):
+                    last = place.progress_number
+                    yield JobEvent(last, place.progress_time, place.progress)
 
     async def tiles(self, caller: str, job_id: str, after: int | None) -> AsyncGenerator[Tile, None]:
         """Raises `NotFound`, `FailedPrecondition` where there are none, `Unavailable` when the server
         stops."""
         following = 0 if after is None else after + 1
-        while True:
-            place = self.board.get(job_id)
-            seen = 0 if place is None else place.version
-            job = await self.book.get(caller, job_id)
-            _check_tiles(job)
-            stored = job.tiles if job.state.final or place is None else place.tiles
-            while following < stored:
-                yield unpack_tile(await self.files.read(tile_path(job_id, following)))
-                following += 1
-            if job.state.final:
-                return
-            await self._news(self._still_there(place, job), seen)
+        async with aclosing(self._looks(caller, job_id)) as looks:
+            async for job, place in looks:
+                _check_tiles(job)
+                stored = job.tiles if place is None else place.tiles
+                while following < stored:
+                    yield unpack_tile(await self.files.read(tile_path(job_id, following)))
+                    following += 1
 
     async def end(self, caller: str, job_id: str) -> Job:
         """The job when it has ended. Raises as `events` does."""
-        while True:
-            place = self.board.get(job_id)
-            seen = 0 if place is None else place.version
-            job = await self.book.get(caller, job_id)
-            if job.state.final:
-                return job
-            await self._news(self._still_there(place, job), seen)
+        async with aclosing(self._looks(caller, job_id)) as looks:
+            return [job async for job, _ in looks][-1]
 
-    def _still_there(self, place: Place | None, job: Job) -> Place:
-        """Of a job that has not ended only a damaged entry leads to no place."""
-        if place is None and (place := self.board.get(job.id)) is None:
-            raise Unavailable(f"job {job.id} is not being worked on; the server's log has the particulars")
-        return place
+    async def _looks(self, caller: str, job_id: str) -> AsyncGenerator[tuple[Job, Place | None], None]:
+        """The job as it is now, and again after all news of it, with how far the work is; without that, and
+        for the last time, when it has ended."""
+        for _ in range(2):  # its place may be made just after its record
+            async with self.board.following(caller, job_id) as place:
+                while True:
+                    seen = 0 if place is None else place.version
+                    job = await self.book.get(caller, job_id)
+                    if job.state.final:
+                        yield job, None
+                        return
+                    if place is None:
+                        break
+                    yield job, place
+                    await self._news(place, seen)
+        raise Unavailable(f"job {job.id} is not being worked on; the server's log has the particulars")
 
     async def _news(self, place: Place, seen: int) -> None:
         if not self.board.closed:

@@ -1,74 +1,61 @@
-"""Whose turn is next: interactive before batch, callers by their shares, and of one caller the oldest."""
+"""Whose turn is next: what a queue of jobs does, whoever shares it."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
-from upscaled_server.access.caller import Priority
 from upscaled_server.jobs.job import Job
-from upscaled_server.pool.scheduler.entry import Entry
-from upscaled_server.pool.scheduler.queue import FairQueue
-from upscaled_server.pool.scheduler.shares import Shares
-
-_AGING_SECONDS = 600.0
-"""A batch job that has waited for this long goes with interactive ones. The devices have an order of their
-own; this one is only about which jobs get to ask for them."""
-
-# Where the image has not been looked at. Nothing but its relation to others matters.
-_UNKNOWN_SECONDS = 1.0
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class Waiting(Entry):
-    """A job in the queue. `cost` is its estimated device time."""
+class Turn(Protocol):
+    """The right, and the duty, to go on with one job. It is for nobody else until one of the ends.
 
-    job_id: str
+    `lost` is set when it may be somebody else's by now: what is being done for it must stop at once.
+    """
+
+    @property
+    def caller(self) -> str: ...
+
+    @property
+    def job_id(self) -> str: ...
+
+    @property
+    def lost(self) -> asyncio.Event: ...
+
+    @property
+    def record_due(self) -> bool:
+        """Whether the record that the turn is for is there by now, or never will be."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long to wait here for what is short now, such as devices; then it is better had again, as
+        somebody else may have them."""
+
+    async def done(self) -> None:
+        """The job needs no more turns. Raises `Unavailable` where that cannot be said now; then there may
+        be another."""
+
+    async def again(self, seconds: float) -> None:
+        """There is to be another turn, after so many seconds."""
 
 
-class JobQueue:
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._queue: FairQueue[Waiting] = FairQueue(Shares(), _AGING_SECONDS)
-        self._waiting: dict[str, Waiting] = {}
-        self._some = asyncio.Event()
-        self._closed = False
+class Queue(Protocol):
+    """Jobs that wait for a turn."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        """How many wait, of everybody, as known now."""
 
-    def put(self, job: Job, weight: float) -> None:
-        entry = Waiting(
-            job_id=job.id,
-            caller=job.caller,
-            weight=weight,
-            batch=job.priority is Priority.BATCH,
-            cost=_UNKNOWN_SECONDS if job.plan is None else job.plan.estimated_seconds,
-        )
-        self._waiting[job.id] = entry
-        self._queue.push(entry, self._clock())
-        self._some.set()
+    def offered(self, job: Job, weight: float) -> AbstractAsyncContextManager[None]:
+        """Around the step that makes the job's record: whenever there is a record, there is a turn to come.
+        `weight` is the caller's share. Raises `Unavailable`, `Overloaded`."""
 
-    def remove(self, job_id: str) -> bool:
-        """Whether it was there."""
-        entry = self._waiting.pop(job_id, None)
-        return entry is not None and self._queue.remove(entry)
+    def withdraw(self, job_id: str) -> None:
+        """The job is not to be worked on. A turn may come all the same."""
+
+    async def take(self) -> Turn | None:
+        """The next turn, when there is one; None once closed."""
 
     def close(self) -> None:
         """Nobody gets a turn any more."""
-        self._closed = True
-        self._some.set()
-
-    async def take(self) -> str | None:
-        """The id of the next job, when there is one; None once closed."""
-        while not self._closed:
-            entry = self._queue.pop(self._clock())
-            if entry is not None:
-                self._queue.charge(entry)
-                del self._waiting[entry.job_id]
-                return entry.job_id
-            self._some.clear()
-            await self._some.wait()
-        return None

@@ -1,7 +1,7 @@
 """Jobs as they lie in the store: JSON, one entry each.
 
 jobs/CALLER/ULID    the job
-live/ULID           {caller, request}: a job without a final state, or one that is just being made or ended
+live/CALLER/ULID    {request, size}: a job without a final state, or one that is just being made or ended
 """
 
 from __future__ import annotations
@@ -31,20 +31,27 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """An entry under `live/`; `request_id` is what the caller gave, or empty."""
+    """An entry under `live/`; `request_id` is what the caller gave, or empty; `size_bytes` those of the image
+    that came along."""
 
     id: str
     caller: str
     request_id: str
-    version: int = 0
+    size_bytes: int = 0
 
 
 def job_key(caller: str, job_id: str) -> str:
     return f"{JOBS}/{caller}/{job_id}"
 
 
-def live_key(job_id: str) -> str:
-    return f"{LIVE}/{job_id}"
+def live_key(caller: str, job_id: str) -> str:
+    return f"{LIVE}/{caller}/{job_id}"
+
+
+def whose_live(key: str) -> tuple[str, str]:
+    """The caller and the id of the job that a key under `live/` is for."""
+    _, caller, job_id = key.split("/")
+    return caller, job_id
 
 
 def job_value(job: Job) -> bytes:
@@ -60,16 +67,16 @@ def read_job(entry: Entry) -> Stored:
         raise _unreadable(entry) from error
 
 
-def live_value(caller: str, request_id: str) -> bytes:
-    return json.dumps({"caller": caller, "request_id": request_id}, separators=(",", ":")).encode()
+def live_value(request_id: str, size_bytes: int) -> bytes:
+    return json.dumps({"request": request_id, "size": size_bytes}, separators=(",", ":")).encode()
 
 
 def read_live(entry: Entry) -> Live:
     """Raises `ProcessingFailed` for an entry that is none."""
     try:
         values = json.loads(entry.value)
-        job_id = entry.key.rpartition("/")[2]
-        return Live(job_id, str(values["caller"]), str(values["request_id"]), entry.version)
+        caller, job_id = whose_live(entry.key)
+        return Live(job_id, caller, str(values["request"]), int(values["size"]))
     except (ValueError, TypeError, KeyError) as error:
         raise _unreadable(entry) from error
 

@@ -1,4 +1,4 @@
-"""What a start finds of the life before. Reads only what had not ended."""
+"""What a server by itself finds of the life before. Reads only what had not ended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from upscaled_server.errors import DomainError, Overloaded, ProcessingFailed
 from upscaled_server.jobs.creation import undo
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import Job, State
+from upscaled_server.jobs.local_queue import LocalQueue
 from upscaled_server.jobs.ports import Helpers
-from upscaled_server.jobs.queue import JobQueue
 from upscaled_server.jobs.records import Live
 from upscaled_server.jobs.verdicts import Verdicts, interrupted
 from upscaled_server.telemetry import metrics
@@ -33,7 +33,7 @@ class Recovered:
 @dataclass(frozen=True, slots=True)
 class Recovery:
     ending: Ending
-    queue: JobQueue
+    queue: LocalQueue
     helpers: Helpers
     max_restarts: int
     clock: Callable[[], float]
@@ -56,7 +56,7 @@ class Recovery:
         stored = await book.find(live.caller, live.id)
         if stored is None:
             # It was never acknowledged.
-            await undo(book, self.ending.files, live.caller, live.id, live.request_id)
+            await undo(book, self.ending.files, live.caller, live.id)
             found.taken_back += 1
             return
         job = stored.job

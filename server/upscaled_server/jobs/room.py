@@ -69,8 +69,7 @@ class Room:
         more than it may store."""
         if not (size_bytes and caller.max_stored_bytes):
             return
-        jobs = (place.job for place in self._board if place.job.caller == caller.name)
-        images = sum(job.input.size_bytes for job in jobs if job.input is not None)
+        images = await self._board.image_bytes_of(caller.name)
         total = images + await self._outputs.stored_bytes(caller.name) + size_bytes
         if total > caller.max_stored_bytes:
             raise QuotaExceeded(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from upscaled_server.errors import (
     DomainError,
@@ -16,34 +17,45 @@ from upscaled_server.errors import (
     WorkerLost,
 )
 from upscaled_server.jobs.board import Place
+from upscaled_server.jobs.creation import undo
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.ports import Helpers
-from upscaled_server.jobs.queue import JobQueue
+from upscaled_server.jobs.queue import Queue, Turn
+from upscaled_server.jobs.records import job_key
 from upscaled_server.jobs.tracing import attempt_of, note_outcome
-from upscaled_server.jobs.verdicts import Finish, Verdicts
+from upscaled_server.jobs.verdicts import Finish, Verdicts, interrupted
 from upscaled_server.jobs.work import Made, Work
 from upscaled_server.pipeline.events import Progress, Stage
+from upscaled_server.state.watching import Watch
 from upscaled_server.telemetry import metrics, tracing
 
 log = logging.getLogger(__name__)
 
-# A job waits as long as a call may take for what is short now: devices, room on the disk.
+# For what is short now: devices, room on the disk.
 _SHORTEST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _PATIENCE_SECONDS = 24 * 3600.0
 _WRITE_AGAIN_SECONDS = 15.0
+# A turn may come before the record that it is for, and without one where that was given up.
+_RECORD_AGAIN_SECONDS = 1.0
 
 
 class Runner:
+    """A job is taken, made RUNNING under a new number of attempts, worked on, and written down with the
+    outcome; only then its turn is over. Whatever happens in between, there is another turn, here or
+    elsewhere, and nothing counts that an attempt of an older number has to say.
+    """
+
     def __init__(
         self,
         ending: Ending,
-        queue: JobQueue,
+        queue: Queue,
         work: Work,
         helpers: Helpers,
         *,
         max_running: int,
+        max_restarts: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ending = ending
@@ -54,6 +66,7 @@ class Runner:
         self._helpers = helpers
         self._verdicts = Verdicts(helpers.describe)
         self._max_running = max_running
+        self._max_restarts = max_restarts
         self._clock = clock
         self._running: dict[str, asyncio.Task[Made]] = {}
         self._slots: list[asyncio.Task[None]] = []
@@ -69,103 +82,197 @@ class Runner:
         ]
 
     async def stop(self) -> None:
-        """Running jobs go back to the queue, for the next process."""
+        """Running jobs go back to the queue."""
         self._stopping = True
         self._queue.close()
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
 
-    def interrupt(self, job_id: str) -> None:
-        """Stop working on a job that is to be cancelled."""
-        if (task := self._running.get(job_id)) is not None:
-            task.cancel()
-
     async def _serve(self) -> None:
-        while (job_id := await self._queue.take()) is not None:
-            place = self._board.get(job_id)
-            if place is None:
-                continue
-            with attempt_of(place.job, self._clock()) as span:
-                task = self._running[job_id] = asyncio.create_task(self._attempt(place), name=f"job {job_id}")
+        while (turn := await self._queue.take()) is not None:
+            try:
+                await self._use(turn)
+            except DomainError as error:
+                log.warning("job %s is put off: %s", turn.job_id, error.message)
+                await self._give_back(turn, _WRITE_AGAIN_SECONDS)
+            except Exception:  # the next job must run all the same
+                log.exception("job %s is put off", turn.job_id)
+                await self._give_back(turn, _WRITE_AGAIN_SECONDS)
+
+    async def _give_back(self, turn: Turn, seconds: float) -> None:
+        with suppress(DomainError):  # it comes again by itself
+            await turn.again(seconds)
+
+    async def _use(self, turn: Turn) -> None:
+        with self._book.store.watch(job_key(turn.caller, turn.job_id)) as news:
+            stored = await self._book.find(turn.caller, turn.job_id)
+            if stored is None:
+                await self._without_record(turn)
+                return
+            job = await self._begun(stored.job)
+            if job.state is State.RUNNING:
+                with attempt_of(stored.job, self._clock()) as span:
+                    job, again = await self._attempt_at(job, turn, news)
+                    note_outcome(span, job)
+                if again is not None:
+                    await self._give_back(turn, again)
+                    return
+            await turn.done()
+
+    async def _begun(self, job: Job) -> Job:
+        """The job as a new attempt finds it: running, or at its end."""
+        if job.state.final:
+            await self._ending.settle(job)
+            return job
+
+        def begin(each: Job, now: float) -> Job:
+            if each.state.final:
+                return each
+            if each.state is State.RUNNING:  # whoever had this turn before is gone
+                each = self._verdicts.died_with_server(self._max_restarts)(each, now)
+            elif each.cancelling:
+                each = each.ended_as(State.CANCELLED, now)
+            return each if each.state.final else each.begun(now)
+
+        if begin(job, self._clock()).state.final:
+            return await self._ending.end(job.caller, job.id, begin)
+        if job.state is State.RUNNING:
+            metrics.JOB_RETRIES.inc()
+        job = await self._book.change(
+            job.caller, job.id, lambda each: _unless_final(each, begin(each, self._clock()))
+        )
+        return job if job.state is State.RUNNING else await self._begun(job)
+
+    async def _without_record(self, turn: Turn) -> None:
+        if not turn.record_due:
+            await self._give_back(turn, _RECORD_AGAIN_SECONDS)
+            return
+        await undo(self._book, self._ending.files, turn.caller, turn.job_id)
+        await turn.done()
+
+    async def _attempt_at(self, job: Job, turn: Turn, news: Watch) -> tuple[Job, float | None]:
+        """Work on a job that has begun, and write down what came of it. The job then, and in how many seconds
+        there is to be another turn; None: it has ended."""
+        async with self._board.working(job) as place:
+            place.tiles = 0
+            place.show(job)
+            task = asyncio.create_task(self._work_on(job, place, turn), name=f"job {job.id}")
+            self._running[job.id] = task
+            ends = [
+                asyncio.create_task(self._end_when_unwanted(job, task, news), name=f"news of job {job.id}"),
+                asyncio.create_task(_end_when_lost(turn, task), name=f"turn of job {job.id}"),
+            ]
+            try:
                 await asyncio.wait([task])
-                del self._running[job_id]
-                try:
-                    with tracing.within(tracing.start("conclude")):
-                        await self._conclude(place, task)
-                except Exception:  # the next job must run all the same
-                    log.exception("job %s is left as it is until the next start", job_id)
-                note_outcome(span, place.job)
+            finally:
+                del self._running[job.id]
+                for each in ends:
+                    each.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
+            with tracing.within(tracing.start("conclude")):
+                again = await self._conclude(place, job.attempts, task, turn)
+            return place.job, again
 
-    async def _attempt(self, place: Place) -> Made:
-        caller = self._helpers.caller_of(place.job.caller)
+    async def _end_when_unwanted(self, job: Job, task: asyncio.Task[Made], news: Watch) -> None:
+        """It may be cancelled anywhere."""
+        async for _ in news:
+            if not await self._is_ours(job):
+                task.cancel()
+                return
+
+    async def _is_ours(self, job: Job) -> bool:
+        """Whether this attempt is still wanted."""
+        try:
+            stored = await self._book.find(job.caller, job.id)
+        except DomainError:
+            return True  # nobody knows, so that stands
+        return stored is not None and _is_attempt(stored.job, job.attempts) and not stored.job.cancelling
+
+    async def _work_on(self, job: Job, place: Place, turn: Turn) -> Made:
+        caller = self._helpers.caller_of(job.caller)
         if caller is None:
-            raise PermissionDenied(
-                f"caller {place.job.caller} does not exist any more", caller=place.job.caller
-            )
-        now = self._clock()
-
-        def begin(each: Job) -> Job:
-            return each if each.cancelling or each.state.final else each.begun(now)
-
-        job = await self._book.change(place.job.caller, place.job.id, begin)
-        place.tiles = 0
-        place.show(job)
-        if job.cancelling or job.state.final:
-            raise asyncio.CancelledError
-        give_up = time.monotonic() + _PATIENCE_SECONDS
+            raise PermissionDenied(f"caller {job.caller} does not exist any more", caller=job.caller)
+        give_up = time.monotonic() + turn.patience_seconds
         while True:
             try:
                 return await self._work.run(job, caller, place)
-            except WorkerLost:
-                raise
-            except (Overloaded, StorageFull, Unavailable) as error:
-                if time.monotonic() > give_up:
+            except DomainError as error:
+                if not _is_short_now(error) or time.monotonic() > give_up:
                     raise
                 log.info("job %s waits: %s", job.id, error.message)
                 place.show_progress(Progress(Stage.QUEUE, 0.0, 0, 0), self._clock())
                 await asyncio.sleep(_wait_seconds(error))
                 job = await self._book.get(job.caller, job.id)
 
-    async def _conclude(self, place: Place, task: asyncio.Task[Made]) -> None:
-        """Write down how the attempt ended, however long that takes."""
-        finish = self._verdicts.of(task)
-        while True:
+    async def _conclude(
+        self, place: Place, attempt: int, task: asyncio.Task[Made], turn: Turn
+    ) -> float | None:
+        """Write down how the attempt ended, however long that takes. See `_attempt_at`."""
+        finish, again = self._outcome(place.job, task)
+        while not turn.lost.is_set():
             try:
-                await self._write(place, finish)
-                return
+                return again if await self._write(place, attempt, finish) else None
             except DomainError as error:
                 log.error("the end of job %s cannot be written down: %s", place.job.id, error.message)
                 if self._stopping:
-                    return  # the next start finds it running, and runs it again
+                    break  # it is found running, and run again
                 await asyncio.sleep(_WRITE_AGAIN_SECONDS)
+        return 0.0
 
-    async def _write(self, place: Place, finish: Finish) -> None:
+    def _outcome(self, job: Job, task: asyncio.Task[Made]) -> tuple[Finish, float]:
+        """What is to be written down, and in how many seconds there is to be another turn if that is no
+        end."""
+        error = None if task.cancelled() else task.exception()
+        if _is_short_now(error) and self._clock() < (job.started or 0.0) + _PATIENCE_SECONDS:
+            return interrupted, _wait_seconds(error)
+        return self._verdicts.of(task), 0.0
+
+    async def _write(self, place: Place, attempt: int, finish: Finish) -> bool:
+        """Whether there is to be another turn."""
+
+        def fenced(each: Job, now: float) -> Job:
+            return finish(each, now) if _is_attempt(each, attempt) else each
+
+        def put_back(each: Job) -> Job:
+            return _unless_final(each, fenced(each, self._clock()))
+
         caller, job_id = place.job.caller, place.job.id
         while True:
-            now = self._clock()
             job = await self._book.get(caller, job_id)
-            if job.state.final or finish(job, now).state.final:
-                await self._ending.end(caller, job_id, finish)
-                return
-
-            def put_back(each: Job, now: float = now) -> Job:
-                back = finish(each, now)
-                return each if back.state.final else back  # somebody cancelled it just now
-
-            job = await self._book.change(caller, job_id, put_back)
-            if job.state is State.QUEUED:
-                break
-        place.show(job)
-        if not self._stopping:
-            metrics.JOB_RETRIES.inc()
-            self._queue.put(job, self._weight_of(job.caller))
-
-    def _weight_of(self, caller: str) -> float:
-        found = self._helpers.caller_of(caller)
-        return 1.0 if found is None else found.weight
+            if job.state.final:
+                return False
+            if not _is_attempt(job, attempt):
+                return True
+            if fenced(job, self._clock()).state.final:
+                job = await self._ending.end(caller, job_id, fenced)
+            else:
+                job = await self._book.change(caller, job_id, put_back)
+                if job.state is State.QUEUED:
+                    place.show(job)
+                    if not self._stopping:
+                        metrics.JOB_RETRIES.inc()
+                    return True
 
 
-def _wait_seconds(error: DomainError) -> float:
+async def _end_when_lost(turn: Turn, task: asyncio.Task[Made]) -> None:
+    await turn.lost.wait()
+    task.cancel()
+
+
+def _is_attempt(job: Job, attempt: int) -> bool:
+    return job.state is State.RUNNING and job.attempts == attempt
+
+
+def _unless_final(before: Job, after: Job) -> Job:
+    """An end is written by `Ending` alone."""
+    return before if after.state.final else after
+
+
+def _is_short_now(error: BaseException | None) -> bool:
+    return isinstance(error, Overloaded | StorageFull | Unavailable) and not isinstance(error, WorkerLost)
+
+
+def _wait_seconds(error: BaseException | None) -> float:
     wanted = error.retry_after_seconds if isinstance(error, Overloaded) else _SHORTEST_WAIT_SECONDS * 5
     return min(max(wanted, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)

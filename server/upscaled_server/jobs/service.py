@@ -16,10 +16,10 @@ from upscaled_server.jobs.creation import Creation
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.following import Following, JobEvent, Snapshot
 from upscaled_server.jobs.janitor import Janitor
-from upscaled_server.jobs.job import Job
+from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.listing import Filters, Listing, Page
 from upscaled_server.jobs.payload import NewJob
-from upscaled_server.jobs.queue import JobQueue
+from upscaled_server.jobs.queue import Queue
 from upscaled_server.jobs.recovery import Recovery
 from upscaled_server.jobs.runner import Runner
 from upscaled_server.jobs.verdicts import interrupted
@@ -41,7 +41,7 @@ class Jobs:
         *,
         book: Book,
         board: Board,
-        queue: JobQueue,
+        queue: Queue,
         creation: Creation,
         ending: Ending,
         runner: Runner,
@@ -142,13 +142,11 @@ class Jobs:
             _checked(job_id),
             lambda each: each if each.state.final or each.cancelling else replace(each, cancelling=True),
         )
-        if not job.state.final:
-            if (place := self._board.get(job_id)) is not None:
-                place.show(job)
-            if self._queue.remove(job_id):
-                await self._ending.end(caller.name, job_id, interrupted)
-            else:
-                self._runner.interrupt(job_id)
+        if (place := self._board.get(job_id)) is not None and not job.state.final:
+            place.show(job)
+        if job.state is State.QUEUED:  # and now nobody begins with it
+            self._queue.withdraw(job_id)
+            await self._ending.end(caller.name, job_id, interrupted)
         return await self.get(caller, job_id)
 
     async def delete(self, caller: Caller, job_id: str) -> None:

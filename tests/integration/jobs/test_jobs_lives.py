@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from jobs_bench import ANNA, Images, open_bench, until, wanted
 
-from upscaled_server.access.caller import ANONYMOUS
+from upscaled_server.access.caller import ANONYMOUS, Priority
 from upscaled_server.errors import Overloaded, ProcessingFailed, Unavailable, WorkerLost
 from upscaled_server.jobs import ids
-from upscaled_server.jobs.job import Job, State
+from upscaled_server.jobs.job import Job, JobSource, Origin, State
 from upscaled_server.jobs.places import input_path
-from upscaled_server.pipeline.request import Request
+from upscaled_server.pipeline.request import Options, Request
 from upscaled_server.state import requests
 
 
@@ -110,18 +110,19 @@ async def test_a_creation_cut_short_leaves_nothing_after_the_next_start(tmp_path
     job_id = ids.new_id()
     async with open_bench(tmp_path, start=False) as bench:
         if steps > 0:
+            source, options = JobSource(Origin.INLINE), Options()
+            job = Job(job_id, "anna", source, options, Priority.BATCH, 0.0, 60.0, request_id="one")
+            await bench.book.mark_live(job)
+        if steps > 1:
             await requests.claim(
                 bench.book.store, "anna", "one", kind="job", payload_sha256="x", new_id=job_id
             )
-        if steps > 1:
-            await bench.book.mark_live("anna", job_id, "one")
         if steps > 2:
             await bench.blobs.put(input_path(job_id), b"an image")
     async with open_bench(tmp_path) as bench:
         assert bench.left_over() == []
         assert await bench.book.all_live() == []
-        if steps > 1:
-            assert await bench.book.store.range("requests") == []
+        assert await bench.book.store.range("requests") == []
 
 
 async def test_a_claim_without_a_job_is_taken_up_by_the_same_request(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ async def test_an_end_cut_short_is_brought_to_its_end(tmp_path: Path) -> None:
         job = await bench.jobs.create(wanted())
         await bench.jobs.ended(ANNA, job.id, 20)
         await bench.settled()
-        await bench.book.mark_live("anna", job.id, "")
+        await bench.book.mark_live(job)
         await bench.blobs.put(input_path(job.id), b"left")
     async with open_bench(tmp_path) as bench:
         assert await bench.book.all_live() == []
