@@ -34,6 +34,7 @@ TITLES = {
     "PoolSettings": "Devices and the queue",
     "WeightSettings": "Weights",
     "StateSettings": "State",
+    "ClusterSettings": "A cluster of servers",
     "LogSettings": "Logs",
     "ProbeSettings": "Metrics and probes",
     "StorageSettings": "Where files are kept",

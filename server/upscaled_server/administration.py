@@ -1,4 +1,4 @@
-"""Wires what is known of callers: the store, who may call, the socket to administer it.
+"""Wires what is known of callers: who may call, and the socket to administer that.
 
 A server has it beside the images; `upscaled keys` has it alone when no server runs.
 """
@@ -24,11 +24,9 @@ from upscaled_server.api.health import Health
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.errors import DomainError, FailedPrecondition
 from upscaled_server.pool.pool import Pool
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.store import Store
 
 log = logging.getLogger(__name__)
-
-DATABASE = "state.db"
 
 _LOOK_SECONDS = 2.0
 _FLUSH_SECONDS = 60.0
@@ -38,6 +36,7 @@ _STOP_SECONDS = 2.0
 @asynccontextmanager
 async def administration(
     folder: Path,
+    store: Store,
     settings: AccessSettings,
     catalogue: Catalogue,
     pool: Pool | None,
@@ -45,16 +44,15 @@ async def administration(
     optional: bool,
     tokens: TokenSettings | None = None,
     health: Health | None = None,
-) -> AsyncIterator[tuple[Access, AdminServicer, SqliteStore]]:
-    """What a locked data folder knows of callers, kept up to date while the context lasts.
+) -> AsyncIterator[tuple[Access, AdminServicer]]:
+    """What the store knows of callers, kept up to date while the context lasts, and the socket in the data
+    folder to administer it.
 
     `optional`: keys are checked where they are presented, but nobody needs one. Raises `FailedPrecondition`
     for a database, a file of keys or an identity provider's keys that cannot be used, `ProcessingFailed` for
     damaged entries.
     """
     async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(folder / DATABASE)
-        stack.push_async_callback(store.aclose)
         directory = Directory(store)
         await directory.load()
         stack.push_async_callback(_flush, directory)
@@ -76,10 +74,10 @@ async def administration(
         socket = await open_admin_socket(folder, servicer, health)
         if socket is not None:
             stack.push_async_callback(socket.stop, _STOP_SECONDS)
-        yield access, servicer, store
+        yield access, servicer
 
 
-async def _refuse_what_is_stored(store: SqliteStore, caller: str) -> None:
+async def _refuse_what_is_stored(store: Store, caller: str) -> None:
     """Raises `FailedPrecondition` if the caller has jobs or files: what they are would be left behind."""
     for prefix in (f"jobs/{caller}", f"stored/{caller}"):
         if await store.range(prefix, limit=1):

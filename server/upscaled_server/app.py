@@ -72,8 +72,11 @@ from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.process import allow_many_descriptors, keep_freed_pages
 from upscaled_server.settings import Settings
+from upscaled_server.shared_state import open_state
 from upscaled_server.state.folder import DataFolder, StateSettings
+from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.store import Store
+from upscaled_server.storage.settings import StorageSettings
 from upscaled_server.telemetry.logs import LogSettings
 from upscaled_server.telemetry.otlp import TracingSettings, exported
 from upscaled_server.telemetry.probes import ProbeSettings
@@ -90,6 +93,7 @@ SETTINGS = (
     PoolSettings,
     WeightSettings,
     StateSettings,
+    ClusterSettings,
     LogSettings,
     TracingSettings,
     ProbeSettings,
@@ -107,6 +111,9 @@ _SERVICES = {
     "Account": account_pb2,
     "Admin": admin_pb2,
 }
+
+# Services that nothing can be done with while what is kept cannot be reached.
+_KEPT_IN_STATE = ("Jobs", "Blobs", "Account", "Admin")
 
 
 class App:
@@ -148,7 +155,12 @@ class App:
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
             self._stack.enter_context(exported(self._settings[TracingSettings], __version__))
-            access, admin, store = await self._stack.enter_async_context(self._administration())
+            state = await self._stack.enter_async_context(
+                open_state(
+                    self._folder.path, self._settings[ClusterSettings], self._settings[StorageSettings]
+                )
+            )
+            access, admin = await self._stack.enter_async_context(self._administration(state.store))
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
@@ -156,12 +168,23 @@ class App:
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stores = await self._stack.enter_async_context(
-                durable.open_stores(self._folder.path, store, self._settings)
+                durable.open_stores(self._folder.path, state.store, self._settings)
             )
             upscaling = self._make_upscaling(executor, stores)
             self._durable = await self._stack.enter_async_context(
-                durable.run_jobs(stores, upscaling, access.directory, self._check_options, self._settings)
+                durable.run_jobs(
+                    stores,
+                    upscaling,
+                    access.directory,
+                    self._check_options,
+                    self._settings,
+                    sharing=state.sharing(lambda: self._pool.stats.seconds_pending),
+                )
             )
+            if state.cluster is not None:
+                connected = state.cluster.tell_whether_connected(self._tell_connected)
+                watching = asyncio.create_task(connected, name="cluster")
+                self._stack.push_async_callback(_cancelled, watching)
             admin.delete_all_of = durable.Deleting(stores, self._durable.jobs)
             self._server = self._make_server(access, admin, upscaling, stores, self._durable)
             files = self._settings[TlsSettings].files
@@ -201,9 +224,10 @@ class App:
         await self._stack.aclose()
         log.info("stopped")
 
-    def _administration(self) -> AbstractAsyncContextManager[tuple[Access, AdminServicer, Store]]:
+    def _administration(self, store: Store) -> AbstractAsyncContextManager[tuple[Access, AdminServicer]]:
         return administration(
             self._folder.path,
+            store,
             self._access,
             self._catalogue,
             self._pool,
@@ -286,6 +310,16 @@ class App:
         names = [_full_name(service) for service in _SERVICES]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         return server
+
+    async def _tell_connected(self, connected: bool) -> None:
+        """Calls that make an image at once need nothing of the cluster; all else does."""
+        log.log(
+            logging.INFO if connected else logging.WARNING,
+            "the cluster %s be reached",
+            "can" if connected else "cannot",
+        )
+        for service in _KEPT_IN_STATE:
+            await self._health.impaired(_full_name(service), not connected)
 
     async def _tell_readiness(self) -> None:
         """Health follows the pool: SERVING once the models of `UPSCALED_WARM_MODELS` are warm."""

@@ -27,7 +27,7 @@ from upscaled_server.intake.sources import Sources
 from upscaled_server.intake.stored import StoredFiles
 from upscaled_server.intake.upload import UploadMemory
 from upscaled_server.jobs.book import Book
-from upscaled_server.jobs.build import build_jobs
+from upscaled_server.jobs.build import Sharing, build_jobs
 from upscaled_server.jobs.callbacks.post import Poster
 from upscaled_server.jobs.callbacks.sender import CallbackSender
 from upscaled_server.jobs.callbacks.settings import CallbackSettings
@@ -117,9 +117,16 @@ class Durable:
 
 @asynccontextmanager
 async def run_jobs(
-    stores: Stores, images: Images, directory: Directory, check_options: CheckOptions, settings: Settings
+    stores: Stores,
+    images: Images,
+    directory: Directory,
+    check_options: CheckOptions,
+    settings: Settings,
+    *,
+    sharing: Sharing | None = None,
 ) -> AsyncIterator[Durable]:
-    """Jobs and callbacks of the last process go on while the context lasts."""
+    """Jobs and callbacks of the last process go on while the context lasts, and those of others that share
+    them."""
     book = Book(stores.store)
     messages = JobMessages(stores.signer.address, __version__)
     poster = Poster(settings[CallbackSettings], lambda caller: _webhook_keys(stores.secrets, caller))
@@ -157,6 +164,7 @@ async def run_jobs(
         settings=settings[JobSettings],
         keeping=stores.keeping,
         limits=settings[LimitSettings],
+        sharing=sharing,
     )
     async with AsyncExitStack() as stack:
         await callbacks.start()

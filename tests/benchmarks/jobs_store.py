@@ -26,7 +26,7 @@ import grpc
 from tests.benchmarks.processes import measured_server
 from upscaled.v1 import jobs_pb2, jobs_pb2_grpc
 from upscaled_server.access.caller import ANONYMOUS, Priority
-from upscaled_server.administration import DATABASE
+from upscaled_server.shared_state import DATABASE
 from upscaled_server.api.job_translate import JobMessages
 from upscaled_server.jobs import ids
 from upscaled_server.jobs.book import Book

@@ -25,7 +25,7 @@ FIELDS = [(name, field) for kind in SETTINGS for name, field in kind.model_field
 COUNTS = re.compile(
     r"threads|band_rows|max_(scale|passes|calls|open_runs|waiting_runs|running_jobs|job_restarts)"
     r"|max_queued_jobs(_per_caller)?|max_concurrent_\w+|max_files_per_caller|decode_parallel"
-    r"|steps_ahead|worker_nice|fetch_max_redirects|\w+_ratio"
+    r"|steps_ahead|worker_nice|fetch_max_redirects|\w+_ratio|cluster_replicas|cluster_max_deliveries"
 )
 
 

@@ -22,6 +22,7 @@ class Health:
         """`services`: full names of the services that are ready when the server is."""
         self._servicer = health_aio.HealthServicer()
         self._names = ("", *services)
+        self._impaired: set[str] = set()
         self.is_ready = False
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -35,4 +36,13 @@ class Health:
         """Whether the server takes work."""
         self.is_ready = is_ready
         for name in self._names:
-            await self._servicer.set(name, _SERVING if is_ready else _NOT_SERVING)
+            await self._tell(name)
+
+    async def impaired(self, service: str, is_impaired: bool) -> None:
+        """Whether a service does not work, though the server does."""
+        (self._impaired.add if is_impaired else self._impaired.discard)(service)
+        await self._tell(service)
+
+    async def _tell(self, name: str) -> None:
+        serving = self.is_ready and name not in self._impaired
+        await self._servicer.set(name, _SERVING if serving else _NOT_SERVING)

@@ -6,11 +6,11 @@ import os
 import time
 from pathlib import Path
 
-from upscaled_server.administration import DATABASE as STATE
 from upscaled_server.backup.contents import Named, named_files
 from upscaled_server.backup.files import copy_file, difference, folder_of_files, missing_in_store
 from upscaled_server.backup.manifest import DATABASE, FILES, Manifest, Missing, read_manifest
 from upscaled_server.errors import FailedPrecondition
+from upscaled_server.shared_state import DATABASE as STATE
 from upscaled_server.state.copying import read_copy
 from upscaled_server.state.database import open_database
 from upscaled_server.state.folder import DataFolder

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from upscaled._version import __version__
-from upscaled_server.administration import DATABASE as STATE
 from upscaled_server.backup.contents import WAITING, Named, named_files
 from upscaled_server.backup.files import (
     copy_file,
@@ -28,6 +27,7 @@ from upscaled_server.backup.files import (
 )
 from upscaled_server.backup.manifest import DATABASE, FILES, NAME, Copied, Manifest, Missing, to_text
 from upscaled_server.errors import FailedPrecondition
+from upscaled_server.shared_state import DATABASE as STATE
 from upscaled_server.state.copying import copy_database, read_copy
 from upscaled_server.state.database import SCHEMA_VERSION
 from upscaled_server.storage import disk

@@ -131,20 +131,25 @@ async def _local_channel(data_dir: Path | None, stack: AsyncExitStack) -> grpc.a
 
 def _local_settings(data_dir: Path | None) -> tuple[Path, Any]:
     from upscaled_server import app
-    from upscaled_server.access.settings import AccessSettings
     from upscaled_server.settings import Settings
     from upscaled_server.state.folder import StateSettings
 
     settings = Settings(app.SETTINGS)
     folder = settings[StateSettings].data_dir if data_dir is None else data_dir
-    return folder.absolute(), settings[AccessSettings]
+    return folder.absolute(), settings
 
 
 async def _administer(folder: Path, settings: Any, stack: AsyncExitStack) -> None:
+    from upscaled_server.access.settings import AccessSettings
     from upscaled_server.administration import administration
     from upscaled_server.engine.catalogue import Catalogue
+    from upscaled_server.shared_state import open_state
+    from upscaled_server.state.nats.settings import ClusterSettings
 
-    await stack.enter_async_context(administration(folder, settings, Catalogue(), None, optional=True))
+    state = await stack.enter_async_context(open_state(folder, settings[ClusterSettings]))
+    await stack.enter_async_context(
+        administration(folder, state.store, settings[AccessSettings], Catalogue(), None, optional=True)
+    )
 
 
 async def _ready(target: str) -> grpc.aio.Channel | None:

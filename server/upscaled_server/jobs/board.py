@@ -89,7 +89,10 @@ class Board(Protocol):
         """There is such a job. A second time changes nothing."""
 
     def get(self, job_id: str) -> Place | None:
-        """Where this server knows how far the work on a job is."""
+        """Where it is shown how far the work is, of a job that this server works on."""
+
+    async def look(self, job: Job) -> Place | None:
+        """How far the work on a job is, whoever works on it; None where nobody says."""
 
     def working(self, job: Job) -> AbstractAsyncContextManager[Place]:
         """Where to show how far the work is, while it is done here."""
@@ -98,7 +101,7 @@ class Board(Protocol):
         """Where news of a job are heard, whoever works on it. None of one that has ended, or cannot go on.
         Nothing is missed that happens from then on."""
 
-    def remove(self, job_id: str) -> None:
+    def remove(self, job: Job) -> None:
         """The job has ended: `show` it first."""
 
     def close(self) -> None:

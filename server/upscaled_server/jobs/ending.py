@@ -55,7 +55,7 @@ class Ending:
             metrics.JOBS_ENDED.labels(job.state.value).inc()
         if (place := self.board.get(job_id)) is not None:
             place.show(job)
-            self.board.remove(job_id)
+        self.board.remove(job)
         try:
             await self.settle(job)
         except DomainError as error:

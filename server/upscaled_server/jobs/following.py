@@ -40,15 +40,12 @@ class Following:
 
     async def now(self, caller: str, job_id: str) -> Snapshot:
         """Raises `NotFound`."""
-        return self.shown(await self.book.get(caller, job_id))
+        job = await self.book.get(caller, job_id)
+        return _snapshot(job, await self.board.look(job) if job.state is State.RUNNING else None)
 
     def shown(self, job: Job) -> Snapshot:
-        """A job that was read, with what is known of it beside."""
-        place = self.board.get(job.id)
-        if place is None or job.state is not State.RUNNING or place.job.attempts != job.attempts:
-            return Snapshot(job, None, job.last_event)
-        job = replace(job, plan=place.plan or job.plan)
-        return Snapshot(job, place.progress, max(job.last_event, place.progress_number))
+        """A job that was read, with what is known here of it beside."""
+        return _snapshot(job, self.board.get(job.id))
 
     async def events(self, caller: str, job_id: str, after: int) -> AsyncGenerator[JobEvent, None]:
         """Raises `NotFound`, `Unavailable` when the server stops."""
@@ -104,6 +101,13 @@ class Following:
             await place.news(seen)
         if self.board.closed:
             raise Unavailable("the server is stopping; follow the job again from where you are")
+
+
+def _snapshot(job: Job, place: Place | None) -> Snapshot:
+    if place is None or job.state is not State.RUNNING or place.job.attempts != job.attempts:
+        return Snapshot(job, None, job.last_event)
+    job = replace(job, plan=place.plan or job.plan)
+    return Snapshot(job, place.progress, max(job.last_event, place.progress_number))
 
 
 def _belongs(place: Place, job: Job) -> bool:

@@ -32,6 +32,9 @@ class LocalBoard:
     def get(self, job_id: str) -> Place | None:
         return self._places.get(job_id)
 
+    async def look(self, job: Job) -> Place | None:
+        return self._places.get(job.id)
+
     @asynccontextmanager
     async def working(self, job: Job) -> AsyncIterator[Place]:
         yield self._place_of(job)
@@ -40,8 +43,8 @@ class LocalBoard:
     async def following(self, caller: str, job_id: str) -> AsyncIterator[Place | None]:  # noqa: ARG002
         yield self._places.get(job_id)
 
-    def remove(self, job_id: str) -> None:
-        place = self._places.pop(job_id, None)
+    def remove(self, job: Job) -> None:
+        place = self._places.pop(job.id, None)
         if place is not None:
             self._of_caller[place.job.caller] -= 1
             if not self._of_caller[place.job.caller]:

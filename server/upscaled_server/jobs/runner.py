@@ -22,7 +22,7 @@ from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import Job, State
 from upscaled_server.jobs.ports import Helpers
 from upscaled_server.jobs.queue import Queue, Turn
-from upscaled_server.jobs.records import job_key
+from upscaled_server.jobs.records import Stored, job_key
 from upscaled_server.jobs.tracing import attempt_of, note_outcome
 from upscaled_server.jobs.verdicts import Finish, Verdicts, interrupted
 from upscaled_server.jobs.work import Made, Work
@@ -38,7 +38,8 @@ _LONGEST_WAIT_SECONDS = 60.0
 _PATIENCE_SECONDS = 24 * 3600.0
 _WRITE_AGAIN_SECONDS = 15.0
 # A turn may come before the record that it is for, and without one where that was given up.
-_RECORD_AGAIN_SECONDS = 1.0
+_RECORD_SECONDS = 2.0
+_RECORD_AGAIN_SECONDS = 5.0
 
 
 class Runner:
@@ -106,7 +107,7 @@ class Runner:
 
     async def _use(self, turn: Turn) -> None:
         with self._book.store.watch(job_key(turn.caller, turn.job_id)) as news:
-            stored = await self._book.find(turn.caller, turn.job_id)
+            stored = await self._recorded(turn, news)
             if stored is None:
                 await self._without_record(turn)
                 return
@@ -143,6 +144,15 @@ class Runner:
             job.caller, job.id, lambda each: _unless_final(each, begin(each, self._clock()))
         )
         return job if job.state is State.RUNNING else await self._begun(job)
+
+    async def _recorded(self, turn: Turn, news: Watch) -> Stored | None:
+        stored = await self._book.find(turn.caller, turn.job_id)
+        if stored is None and not turn.record_due:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RECORD_SECONDS):
+                    await anext(news)
+            stored = await self._book.find(turn.caller, turn.job_id)
+        return stored
 
     async def _without_record(self, turn: Turn) -> None:
         if not turn.record_due:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from upscaled_server.access.caller import Caller
-from upscaled_server.errors import FailedPrecondition, InvalidField, Unavailable
+from upscaled_server.errors import DomainError, FailedPrecondition, InvalidField, Unavailable
 from upscaled_server.jobs import ids
 from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.book import Book
@@ -28,6 +29,7 @@ from upscaled_server.pipeline.events import Plan, Tile
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10.0
+_AGAIN_SECONDS = 5.0
 
 
 class Jobs:
@@ -47,9 +49,11 @@ class Jobs:
         runner: Runner,
         following: Following,
         listing: Listing,
-        recovery: Recovery,
+        recovery: Recovery | None,
+        background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
         janitor: Janitor,
     ) -> None:
+        """`recovery`: None where others go on with what a server leaves. `background` goes on for ever."""
         self._book = book
         self._board = board
         self._queue = queue
@@ -60,7 +64,8 @@ class Jobs:
         self._listing = listing
         self._recovery = recovery
         self.janitor = janitor
-        self._sweeping: asyncio.Task[None] | None = None
+        self._background = (*background, janitor.work)
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def running(self) -> int:
@@ -72,25 +77,28 @@ class Jobs:
 
     async def start(self) -> None:
         """Take up what the last process left, then run."""
-        found = await self._recovery.recover()
-        log.info(
-            "jobs: %d queued, %d run again, %d ended before, %d never acknowledged, %d damaged",
-            found.queued,
-            found.run_again,
-            found.ended,
-            found.taken_back,
-            found.damaged,
-        )
+        if self._recovery is not None:
+            found = await self._recovery.recover()
+            log.info(
+                "jobs: %d queued, %d run again, %d ended before, %d never acknowledged, %d damaged",
+                found.queued,
+                found.run_again,
+                found.ended,
+                found.taken_back,
+                found.damaged,
+            )
         self._runner.start()
-        self._sweeping = asyncio.create_task(self.janitor.work(), name="janitor")
+        self._tasks = [
+            asyncio.create_task(_for_ever(work), name=work.__qualname__) for work in self._background
+        ]
 
     async def stop(self) -> None:
         """Running jobs go back to the queue; who waits for one is told that the server stops. Twice is like
         once."""
         self._board.close()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             await asyncio.wait_for(self._runner.stop(), _STOP_SECONDS)
         except TimeoutError:
@@ -173,6 +181,17 @@ class Jobs:
     def _check_open(self) -> None:
         if self._board.closed:
             raise Unavailable("the server is stopping")
+
+
+async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    while True:
+        try:
+            await work()
+        except DomainError as error:
+            log.warning("%s begins again: %s", work.__qualname__, error.message)
+        except Exception:  # whatever it was, it must not be the last time
+            log.exception("%s begins again", work.__qualname__)
+        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _checked(job_id: str) -> str:

@@ -60,6 +60,9 @@ class SqliteStore:
         check_key(key)
         return await self._in_thread(lambda: self._get(key))
 
+    async def has(self, key: str) -> bool:
+        return await self.get(key) is not None
+
     async def create(self, key: str, value: bytes) -> int:
         check_key(key)
         check_value(value)

@@ -54,6 +54,10 @@ class Store(Protocol):
     async def get(self, key: str) -> Entry | None:
         """The entry as it is now."""
 
+    async def has(self, key: str) -> bool:
+        """Whether there is an entry, as far as this store knows, which is everything that a watch has
+        told."""
+
     async def create(self, key: str, value: bytes) -> int:
         """The version of the new entry. Raises `KeyExists`."""
 

@@ -85,6 +85,9 @@ class Keys:
         version: int = self._versions.get(key, 0)
         return version or self.deletion_of(key)
 
+    def has(self, key: str) -> bool:
+        return key in self._versions
+
     def deletion_of(self, key: str) -> int:
         """The version of the marker that a deletion left; 0 if there is none."""
         found = self._deletions.get(key)

@@ -45,6 +45,19 @@ class ClusterSettings(BaseSettings):
         description="Seconds after which an operation is given up. The election of a new leader takes about "
         "5.",
     )
+    cluster_ahead_seconds: float = Field(
+        4.0,
+        gt=0,
+        le=600,
+        description="Seconds of its devices' time for which a server takes jobs from the common queue before "
+        "it can begin with them. More keeps devices busy, less lets others have what they can begin sooner.",
+    )
+    cluster_max_deliveries: int = Field(
+        100,
+        ge=10,
+        le=10_000,
+        description="How often a job may be given to a server without an end before it fails.",
+    )
     cluster_credentials_file: Path | None = Field(
         None, description="File with the user's JWT and seed (.creds) that NATS is to be given."
     )

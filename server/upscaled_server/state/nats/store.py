@@ -140,6 +140,10 @@ class NatsStore:
             message = await self._last(key)
         return None if message.deleted else Entry(key, message.value, message.version)
 
+    async def has(self, key: str) -> bool:
+        check_key(key)
+        return self._feed.keys.has(key)
+
     async def create(self, key: str, value: bytes) -> int:
         check_key(key)
         check_value(value)
