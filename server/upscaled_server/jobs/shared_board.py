@@ -8,8 +8,8 @@ which nobody keeps.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 from upscaled_server.errors import DomainError
@@ -76,13 +76,13 @@ class SharedBoard:
 
     @asynccontextmanager
     async def following(self, caller: str, job_id: str) -> AsyncIterator[Place | None]:
-        with self._book.store.watch(job_key(caller, job_id)) as changes, self._news.listen(job_id) as news:
+        with self._book.store.watch(job_key(caller, job_id)) as changes:
             stored = await self._book.find(caller, job_id)
             if stored is None or stored.job.state.final:
                 yield None
                 return
             place = Place(stored.job)
-            with self._among_followed(place):
+            async with self._news.listening(job_id) as news, self._among_followed(place):
                 if (answer := await self._news.ask(job_id)) is not None:
                     apply(answer, place)
                 hearing = [
@@ -149,8 +149,8 @@ class SharedBoard:
             await self._news.tell(place.job.id, pack(place))
             await asyncio.sleep(_BETWEEN_NEWS_SECONDS)
 
-    @contextmanager
-    def _among_followed(self, place: Place) -> Iterator[None]:
+    @asynccontextmanager
+    async def _among_followed(self, place: Place) -> AsyncIterator[None]:
         self._following.add(place)
         try:
             yield

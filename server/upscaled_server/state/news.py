@@ -5,25 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
 from typing import Protocol
 
 
 class Listener:
-    """What is told of one topic, for as long as the context lasts. For one reader."""
+    """What is told of one topic. For one reader."""
 
-    def __init__(self, forget: Callable[[Listener], None]) -> None:
-        self._forget = forget
-        self._newest: bytes | None = None
+    def __init__(self) -> None:
+        self._newest = b""
         self._some = asyncio.Event()
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._forget(self)
 
     def put(self, data: bytes) -> None:
         self._newest = data
@@ -33,8 +23,7 @@ class Listener:
         """The newest message that was not given yet, when there is one."""
         await self._some.wait()
         self._some.clear()
-        data, self._newest = self._newest, None
-        return data or b""
+        return self._newest
 
 
 class News(Protocol):
@@ -44,8 +33,8 @@ class News(Protocol):
     async def tell(self, topic: str, data: bytes) -> None:
         """To whoever listens now."""
 
-    def listen(self, topic: str) -> Listener:
-        """What is told from now on."""
+    def listening(self, topic: str) -> AbstractAsyncContextManager[Listener]:
+        """What is told from now on, while the context lasts."""
 
     def answering(self, topic: str, answer: Callable[[], bytes]) -> AbstractAsyncContextManager[None]:
         """Answer whoever asks about the topic, while the context lasts."""
@@ -65,10 +54,17 @@ class LocalNews:
         for each in self._listeners.get(topic, ()):
             each.put(data)
 
-    def listen(self, topic: str) -> Listener:
-        listener = Listener(lambda each: self._forget(topic, each))
-        self._listeners.setdefault(topic, set()).add(listener)
-        return listener
+    @asynccontextmanager
+    async def listening(self, topic: str) -> AsyncIterator[Listener]:
+        listener = Listener()
+        listeners = self._listeners.setdefault(topic, set())
+        listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[topic]
 
     @asynccontextmanager
     async def answering(self, topic: str, answer: Callable[[], bytes]) -> AsyncIterator[None]:
@@ -82,9 +78,3 @@ class LocalNews:
     async def ask(self, topic: str) -> bytes | None:
         answer = self._answers.get(topic)
         return None if answer is None else answer()
-
-    def _forget(self, topic: str, listener: Listener) -> None:
-        listeners = self._listeners[topic]
-        listeners.discard(listener)
-        if not listeners:
-            del self._listeners[topic]
