@@ -15,7 +15,7 @@ from tests.nats_servers import NatsServer, programs, settings_for
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, Unavailable
 from upscaled_server.settings import Settings, SettingsError
-from upscaled_server.state.nats.bucket import REPLICATING_SINCE
+from upscaled_server.state.nats.streams import REPLICATING_SINCE
 from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.nats.store import NatsStore
 

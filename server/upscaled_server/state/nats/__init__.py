@@ -5,11 +5,13 @@ It is for replicas that share their state; a server by itself keeps it in SQLite
 
 settings.py     where the cluster is, and how the bucket is made
 connection.py   one connection that is kept up; deadlines; NATS's errors in the domain's words
-bucket.py       the stream behind the bucket: made, checked, brought to the settings
+streams.py      streams: made, checked, brought to the settings
+bucket.py       the stream behind the bucket, and its schema
 subjects.py     keys as subjects
 keys.py         every key in memory, in order: NATS itself has no ordered scan
 feed.py         what keeps that current
 values.py       values that were read or written lately
 sweeper.py      removes what deletions leave behind
 store.py        the `Store`
+work/           the queue of work that replicas share
 """

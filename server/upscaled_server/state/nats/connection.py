@@ -315,7 +315,7 @@ class Connection:
     def _full(self, error: APIError) -> Overloaded:
         return Overloaded(
             f"the storage of NATS ({self.shown}) is used up: {error.description}; raise "
-            "UPSCALED_CLUSTER_MAX_STATE_BYTES, or give NATS more",
+            "UPSCALED_CLUSTER_MAX_STATE_BYTES or UPSCALED_CLUSTER_MAX_QUEUE_BYTES, or give NATS more",
             retry_after_seconds=_FULL_RETRY_SECONDS,
         )
 

@@ -1,4 +1,4 @@
-"""Where the cluster is, and how its bucket is made."""
+"""Where the cluster is, and how its bucket and its queue are made."""
 
 from __future__ import annotations
 
@@ -37,6 +37,12 @@ class ClusterSettings(BaseSettings):
         8 * _GIBIBYTE,
         ge=1 << 20,
         description="Bytes of the state on each node of NATS; changes that need more are refused.",
+    )
+    cluster_max_queue_bytes: int = Field(
+        _GIBIBYTE,
+        ge=1 << 20,
+        description="Bytes of the queue of waiting work on each node of NATS; a job takes about 1 KiB of it, "
+        "and more than fits is refused.",
     )
     cluster_timeout_seconds: float = Field(
         10.0,
