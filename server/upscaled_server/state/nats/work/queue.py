@@ -135,6 +135,11 @@ class WorkQueue:
         return self._dead_letters.read()
 
     @property
+    def shown(self) -> str:
+        """The servers of NATS, without passwords."""
+        return self._connection.shown
+
+    @property
     def waiting(self) -> int:
         """Items that nobody works on, as known some seconds ago."""
         return self._backlog.waiting
