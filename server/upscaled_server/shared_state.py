@@ -51,7 +51,7 @@ class State:
         if self.cluster is None:
             return None
         return Sharing(
-            _JobStream(self.cluster.work),
+            JobStream(self.cluster.work),
             self.cluster.news,
             self.duty("abandoned-jobs"),
             pending_seconds,
@@ -112,7 +112,11 @@ async def open_state(
         if storage is None:
             yield State(store)
             return
-        work = await WorkQueue.open(settings, max_deliveries=settings.cluster_max_deliveries)
+        work = await WorkQueue.open(
+            settings,
+            lease_seconds=settings.cluster_lease_seconds,
+            max_deliveries=settings.cluster_max_deliveries,
+        )
         stack.push_async_callback(work.aclose)
         news = await NatsNews.open(settings)
         stack.push_async_callback(news.aclose)
@@ -121,7 +125,7 @@ async def open_state(
 
 
 @dataclass(frozen=True, slots=True)
-class _JobStream:
+class JobStream:
     """Jobs in the work queue: who knows the one need not know the other."""
 
     work: WorkQueue

@@ -26,7 +26,6 @@ import grpc
 from tests.benchmarks.processes import measured_server
 from upscaled.v1 import jobs_pb2, jobs_pb2_grpc
 from upscaled_server.access.caller import ANONYMOUS, Priority
-from upscaled_server.shared_state import DATABASE
 from upscaled_server.api.job_translate import JobMessages
 from upscaled_server.jobs import ids
 from upscaled_server.jobs.book import Book
@@ -38,6 +37,7 @@ from upscaled_server.jobs.places import Files
 from upscaled_server.jobs.records import job_key, job_value
 from upscaled_server.pipeline.events import Done, Plan, Provenance, Stage
 from upscaled_server.pipeline.request import Options
+from upscaled_server.shared_state import DATABASE
 from upscaled_server.state.expiry import Expiry
 from upscaled_server.state.sqlite import SqliteStore, _checksum
 from upscaled_server.state.ulid import first_ulid

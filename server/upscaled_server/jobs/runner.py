@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from upscaled_server.errors import (
     DomainError,
+    NotFound,
     Overloaded,
     PermissionDenied,
     StorageFull,
@@ -169,6 +170,8 @@ class Runner:
             place.show(job)
             task = asyncio.create_task(self._work_on(job, place, turn), name=f"job {job.id}")
             self._running[job.id] = task
+            if self._stopping:
+                task.cancel()
             ends = [
                 asyncio.create_task(self._end_when_unwanted(job, task, news), name=f"news of job {job.id}"),
                 asyncio.create_task(_end_when_lost(turn, task), name=f"turn of job {job.id}"),
@@ -223,6 +226,8 @@ class Runner:
         while not turn.lost.is_set():
             try:
                 return again if await self._write(place, attempt, finish) else None
+            except NotFound:
+                return None  # it was deleted meanwhile
             except DomainError as error:
                 log.error("the end of job %s cannot be written down: %s", place.job.id, error.message)
                 if self._stopping:

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from upscaled_server.access.caller import ANONYMOUS, Caller
 from upscaled_server.api.statuses import to_message
@@ -28,7 +29,8 @@ from upscaled_server.pipeline.deadline import Deadline
 from upscaled_server.pipeline.events import Chunk, Done, Event, Plan, Progress, Stage, Tile
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.request import Bytes, Options, Request, TileEncoding
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.shared_state import open_state
+from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
 
@@ -181,18 +183,23 @@ async def open_bench(
     callers: tuple[Caller, ...] = (ANNA, BEN),
     start: bool = True,
     max_stored_bytes: int = 1 << 30,
+    cluster: ClusterSettings | None = None,
     **settings: float,
 ) -> AsyncIterator[Bench]:
+    """`cluster`: several may be open at a time, in one folder of files."""
     images, elsewhere = images or Images(), elsewhere or Elsewhere()
     clock, receivers = clock or Clock(), Receivers()
     keeping, limits = KeepingSettings(), LimitSettings()
     known = {each.name: each for each in (*callers, ANONYMOUS)}
     async with AsyncExitStack() as stack:
-        store = await SqliteStore.open(folder / "state.db")
-        stack.push_async_callback(store.aclose)
-        blobs = await BlobStore.open(
-            StorageSettings(min_free_bytes=0, max_stored_bytes=max_stored_bytes), folder
+        storage = StorageSettings(
+            min_free_bytes=0,
+            max_stored_bytes=max_stored_bytes,
+            blobs_url="" if cluster is None else f"file://{folder}/blobs",
         )
+        state = await stack.enter_async_context(open_state(folder, cluster or ClusterSettings(), storage))
+        store = state.store
+        blobs = await BlobStore.open(storage, folder)
         files = StoredFiles(
             store,
             blobs,
@@ -218,12 +225,17 @@ async def open_bench(
             settings=JobSettings(**settings),  # type: ignore[arg-type]
             keeping=keeping,
             limits=limits,
+            sharing=state.sharing(lambda: 0.0),
             clock=clock,
         )
         if start:
             await jobs.start()
         stack.push_async_callback(jobs.stop)
         yield Bench(folder, jobs, book, files, blobs, images, receivers, elsewhere, clock)
+
+
+OpenBench: TypeAlias = Callable[..., AbstractAsyncContextManager[Bench]]
+"""`open_bench`, of a server by itself or of one of a cluster."""
 
 
 async def _no_check(_source: JobSource, _caller: Caller) -> None:

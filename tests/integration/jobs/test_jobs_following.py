@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs_bench import ANNA, BEN, Bench, Clock, Images, open_bench, until, wanted
+from jobs_bench import ANNA, BEN, Bench, Clock, Images, OpenBench, until, wanted
 
 from upscaled_server.errors import FailedPrecondition, InvalidField, NotFound, Unavailable
 from upscaled_server.jobs.following import JobEvent
@@ -31,7 +31,7 @@ def _states(events: list[JobEvent]) -> list[State]:
     return [event.what.state for event in events if isinstance(event.what, Job)]
 
 
-async def test_a_watcher_sees_every_change_of_state_in_order(tmp_path: Path) -> None:
+async def test_a_watcher_sees_every_change_of_state_in_order(open_bench: OpenBench, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         events = await _events(bench, job)
@@ -40,7 +40,9 @@ async def test_a_watcher_sees_every_change_of_state_in_order(tmp_path: Path) -> 
         assert numbers == sorted(set(numbers))
 
 
-async def test_a_watcher_goes_on_from_where_it_was_also_after_a_restart(tmp_path: Path) -> None:
+async def test_a_watcher_goes_on_from_where_it_was_also_after_a_restart(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     async with open_bench(tmp_path, images=Images(_held)) as bench:
         job = await bench.jobs.create(wanted())
         seen: list[JobEvent] = []
@@ -59,7 +61,7 @@ async def test_a_watcher_goes_on_from_where_it_was_also_after_a_restart(tmp_path
         assert await _events(bench, job, rest[-1].number) == []
 
 
-async def test_a_slow_watcher_misses_progress_but_no_state(tmp_path: Path) -> None:
+async def test_a_slow_watcher_misses_progress_but_no_state(open_bench: OpenBench, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         found: list[JobEvent] = []
@@ -70,7 +72,7 @@ async def test_a_slow_watcher_misses_progress_but_no_state(tmp_path: Path) -> No
         assert _states(found) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
 
 
-async def test_tiles_come_while_the_job_runs_and_after_it(tmp_path: Path) -> None:
+async def test_tiles_come_while_the_job_runs_and_after_it(open_bench: OpenBench, tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def wait(_request: Request, _attempt: int) -> None:
@@ -90,14 +92,16 @@ async def test_tiles_come_while_the_job_runs_and_after_it(tmp_path: Path) -> Non
         assert bench.left_over() == []
 
 
-async def test_a_job_without_tiles_says_so(tmp_path: Path) -> None:
+async def test_a_job_without_tiles_says_so(open_bench: OpenBench, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         with pytest.raises(FailedPrecondition, match=r"options\.tiles"):
             await anext(bench.jobs.tiles(ANNA, job.id, None))
 
 
-async def test_queued_and_running_jobs_are_cancelled_and_leave_nothing(tmp_path: Path) -> None:
+async def test_queued_and_running_jobs_are_cancelled_and_leave_nothing(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     async with open_bench(tmp_path, images=Images(_held), max_running_jobs=1) as bench:
         running = await bench.jobs.create(wanted())
         queued = await bench.jobs.create(wanted())
@@ -112,14 +116,18 @@ async def test_queued_and_running_jobs_are_cancelled_and_leave_nothing(tmp_path:
         assert [path async for path in bench.blobs.list("outputs")] == []
 
 
-async def test_a_job_that_has_ended_stays_as_it_is_when_it_is_cancelled(tmp_path: Path) -> None:
+async def test_a_job_that_has_ended_stays_as_it_is_when_it_is_cancelled(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         await bench.jobs.ended(ANNA, job.id, 20)
         assert (await bench.jobs.cancel(ANNA, job.id)).job.state is State.SUCCEEDED
 
 
-async def test_deleting_takes_everything_but_only_after_the_end(tmp_path: Path) -> None:
+async def test_deleting_takes_everything_but_only_after_the_end(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     async with open_bench(tmp_path, images=Images(_held)) as bench:
         job = await bench.jobs.create(wanted(request_id="one"))
         with pytest.raises(FailedPrecondition, match="cancel"):
@@ -135,7 +143,7 @@ async def test_deleting_takes_everything_but_only_after_the_end(tmp_path: Path) 
         assert not [entry for entry in await bench.book.store.range("expiry") if "-job-" in entry.key]
 
 
-async def test_another_callers_job_does_not_exist(tmp_path: Path) -> None:
+async def test_another_callers_job_does_not_exist(open_bench: OpenBench, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
         for call in (
@@ -155,7 +163,9 @@ async def test_another_callers_job_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "x", "../etc", "jobs/anna/1", "0" * 27, "é" * 26, "\0" * 26, "x" * 10**6]
 )
-async def test_what_is_no_id_is_refused_by_every_rpc(tmp_path: Path, name: str) -> None:
+async def test_what_is_no_id_is_refused_by_every_rpc(
+    open_bench: OpenBench, tmp_path: Path, name: str
+) -> None:
     async with open_bench(tmp_path, start=False) as bench:
         for call in (bench.jobs.get, bench.jobs.cancel, bench.jobs.delete):
             with pytest.raises(InvalidField, match="job_id"):
@@ -166,7 +176,7 @@ async def test_what_is_no_id_is_refused_by_every_rpc(tmp_path: Path, name: str) 
             bench.jobs.tiles(ANNA, name, None)
 
 
-async def test_what_has_expired_is_deleted_and_counted(tmp_path: Path) -> None:
+async def test_what_has_expired_is_deleted_and_counted(open_bench: OpenBench, tmp_path: Path) -> None:
     clock = Clock()
     async with open_bench(tmp_path, clock=clock) as bench:
         short = await bench.jobs.create(replace(wanted(request_id="one"), retention=60.0))
@@ -187,7 +197,9 @@ async def test_what_has_expired_is_deleted_and_counted(tmp_path: Path) -> None:
         assert await bench.book.store.range("requests") == []
 
 
-async def test_a_job_whose_receiver_is_still_to_be_told_is_kept(tmp_path: Path) -> None:
+async def test_a_job_whose_receiver_is_still_to_be_told_is_kept(
+    open_bench: OpenBench, tmp_path: Path
+) -> None:
     clock = Clock()
     async with open_bench(tmp_path, clock=clock) as bench:
         new = replace(wanted(), retention=60.0, callback_url="https://x/")
@@ -206,7 +218,7 @@ async def test_a_job_whose_receiver_is_still_to_be_told_is_kept(tmp_path: Path) 
         assert dict(await bench.jobs.janitor.round()) == {"job": 1}
 
 
-async def test_everything_of_a_caller_is_deleted(tmp_path: Path) -> None:
+async def test_everything_of_a_caller_is_deleted(open_bench: OpenBench, tmp_path: Path) -> None:
     def hold_some(request: Request, _attempt: int) -> object:
         return _held(request, 0) if request.options.scale == 2.0 else None
 

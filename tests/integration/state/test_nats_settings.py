@@ -15,9 +15,9 @@ from tests.nats_servers import NatsServer, programs, settings_for
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, Unavailable
 from upscaled_server.settings import Settings, SettingsError
-from upscaled_server.state.nats.streams import REPLICATING_SINCE
 from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.nats.store import NatsStore
+from upscaled_server.state.nats.streams import REPLICATING_SINCE
 
 
 async def _works(settings: ClusterSettings) -> None:

@@ -22,7 +22,7 @@ from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableEr
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, ProcessingFailed, Unavailable
 from upscaled_server.state.nats.settings import ClusterSettings
-from upscaled_server.state.nats.tasks import cancel_for_certain
+from upscaled_server.state.nats.tasks import cancel_for_certain, heeding_cancellation
 from upscaled_server.state.store import MAX_VALUE_BYTES
 
 _T = TypeVar("_T")
@@ -153,7 +153,7 @@ class Connection:
             js = await self._ready()
             try:
                 async with self._in_flight, self._attempt():
-                    answer = await once(js)
+                    answer = await heeding_cancellation(once(js))
             except APIError as error:
                 if error.err_code in _FULL:
                     raise self._full(error) from None

@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription
 
 from upscaled_server.state.nats.connection import Connection
 from upscaled_server.state.nats.settings import ClusterSettings
-from upscaled_server.state.nats.tasks import cancel_for_certain
+from upscaled_server.state.nats.tasks import cancel_for_certain, heeding_cancellation
 from upscaled_server.state.news import Listener
 
 _LOG = logging.getLogger(__name__)
@@ -100,7 +100,8 @@ class NatsNews:
         if not client.is_connected:
             return None
         try:
-            return (await client.request(f"{self._prefix}-ask.{topic}", timeout=_ASK_SECONDS)).data
+            asked = client.request(f"{self._prefix}-ask.{topic}", timeout=_ASK_SECONDS)
+            return (await heeding_cancellation(asked)).data
         except _FAILURES:
             return None
 

@@ -58,6 +58,13 @@ class ClusterSettings(BaseSettings):
         description="Seconds of its devices' time for which a server takes jobs from the common queue before "
         "it can begin with them. More keeps devices busy, less lets others have what they can begin sooner.",
     )
+    cluster_lease_seconds: float = Field(
+        30.0,
+        ge=2.0,
+        le=600.0,
+        description="Seconds after which a job is given to another server where nothing is heard of the one "
+        "that works on it. The same at every server.",
+    )
     cluster_max_deliveries: int = Field(
         100,
         ge=10,
