@@ -176,6 +176,7 @@ async def test_a_cancellation_outlives_the_server(open_bench: OpenBench, tmp_pat
     async with open_bench(tmp_path) as bench:
         assert (await bench.jobs.ended(ANNA, job.id, 20)).job.state is State.CANCELLED
         assert bench.images.began == []
+        await bench.settled()
         assert bench.left_over() == []
 
 
