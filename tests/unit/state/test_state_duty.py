@@ -22,7 +22,17 @@ class Reached:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.state = "near"
+        self._away = False
+        self._answers = asyncio.Event()
+        self._answers.set()
+
+    def become(self, state: str) -> None:
+        """`near`, `away` or `silent`."""
+        self._away = state == "away"
+        if state == "silent":
+            self._answers.clear()
+        else:
+            self._answers.set()
 
     def watch(self, prefix: str) -> Any:
         return self._store.watch(prefix)
@@ -31,10 +41,9 @@ class Reached:
         work = getattr(self._store, name)
 
         async def call(*arguments: Any, **options: Any) -> Any:
-            if self.state == "away":
+            if self._away:
                 raise Unavailable("the store is away")
-            while self.state == "silent":  # noqa: ASYNC110 - a test sets it
-                await asyncio.sleep(0.02)
+            await self._answers.wait()
             return await work(*arguments, **options)
 
         return call
@@ -79,7 +88,7 @@ async def replicas(store: Store, works: Works, *names: str) -> AsyncIterator[dic
     made: dict[str, tuple[Any, ...]] = {}
     for name in names:
         reached = Reached(store)
-        duty = Elected(reached, "sweeping", owner=name, seconds=SECONDS)  # type: ignore[arg-type]
+        duty = Elected(reached, "sweeping", owner=name, seconds=SECONDS)
         made[name] = reached, duty, asyncio.create_task(duty.run(works.of(name)))
     try:
         yield made
@@ -133,11 +142,11 @@ async def test_a_leader_that_is_cut_off_ends_its_work_before_another_begins(stor
     async with replicas(store, works, "a", "b") as made:
         await works.until(lambda: len(works.running) == 1)
         first = works.running[0]
-        made[first][0].state = state
+        made[first][0].become(state)
         await works.until(lambda: len(works.begun) == 2)
         assert works.begun[1] != first
         assert not made[first][1].leads
-        made[first][0].state = "near"
+        made[first][0].become("near")
         await asyncio.sleep(2 * SECONDS)
         assert len(works.begun) == 2
     assert works.most == 1
@@ -148,7 +157,7 @@ async def test_a_killed_leader_is_replaced(store: Store) -> None:
     async with replicas(store, works, "a", "b") as made:
         await works.until(lambda: len(works.running) == 1)
         first = works.running[0]
-        made[first][0].state = "away"  # so that it cannot say that it ends
+        made[first][0].become("away")  # so that it cannot say that it ends
         made[first][2].cancel()
         await works.until(lambda: len(works.begun) == 2)
         assert works.begun[1] != first
@@ -159,9 +168,9 @@ async def test_one_replica_goes_on_by_itself_when_the_store_is_back(store: Store
     async with replicas(store, works, "a") as made:
         for times in (1, 2):
             await works.until(lambda times=times: len(works.begun) == times)  # type: ignore[misc]
-            made["a"][0].state = "away"
+            made["a"][0].become("away")
             await works.until(lambda: not works.running)
-            made["a"][0].state = "near"
+            made["a"][0].become("near")
         await works.until(lambda: len(works.begun) == 3)
 
 
@@ -231,10 +240,10 @@ async def test_whatever_the_store_is_like_nobody_works_beside_another(store: Sto
     async with replicas(store, works, "a", "b", "c") as made:
         for _ in range(25):
             name = chance.choice("abc")
-            made[name][0].state = chance.choice(["near", "near", "away", "silent"])
+            made[name][0].become(chance.choice(["near", "near", "away", "silent"]))
             await asyncio.sleep(chance.uniform(0, SECONDS / 2))
         for reached, _, _ in made.values():
-            reached.state = "near"
+            reached.become("near")
         await works.until(lambda: len(works.running) == 1)
     assert works.most == 1
     assert len(works.begun) > 2
