@@ -13,6 +13,7 @@ from upscaled_server.errors import DomainError
 from upscaled_server.jobs.book import Book
 from upscaled_server.jobs.ending import Ending
 from upscaled_server.jobs.job import CallbackState, Job
+from upscaled_server.state.duty import Alone, Duty
 from upscaled_server.state.expiry import PREFIX, Expiry, drop_expiry, note_expiry, read_expiry
 
 log = logging.getLogger(__name__)
@@ -34,21 +35,28 @@ class JanitorCounts:
 
 
 class Janitor:
+    """`duty`: whether this server does it; with others that share the store, one of them."""
+
     def __init__(
         self,
         ending: Ending,
         *,
         every_seconds: float,
         clock: Callable[[], float] = time.time,
+        duty: Duty | None = None,
     ) -> None:
         self._ending = ending
         self._book: Book = ending.book
         self._every_seconds = every_seconds
         self._clock = clock
+        self._duty = duty or Alone()
         self.counts = JanitorCounts()
 
     async def work(self) -> None:
-        """For ever, round after round."""
+        """For ever, round after round, whenever the duty is this server's."""
+        await self._duty.run(self._rounds)
+
+    async def _rounds(self) -> None:
         while True:
             try:
                 deleted = await self.round()

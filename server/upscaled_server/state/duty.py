@@ -96,7 +96,7 @@ class Elected:
     async def run(self, work: Work) -> None:
         try:
             while True:
-                await self._election()
+                await _ended(asyncio.create_task(self._election(), name=f"election {self._name}"))
                 _LOG.info("this server does the duty %s from now on", self._name)
                 if await self._lead(work):
                     return
@@ -206,3 +206,11 @@ class Elected:
 
 async def _finished(work: Work) -> None:
     await work()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.wait([task])
+        task.result()
+    finally:
+        await cancel_for_certain(task)

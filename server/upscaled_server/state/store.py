@@ -80,7 +80,8 @@ class Store(Protocol):
     def watch(self, prefix: str) -> Watch:
         """News of the key `prefix` and of those under `prefix/`, for as long as the context lasts.
 
-        Every change that returns, to anybody, after this call is told.
+        Every change that returns, to anybody, after this call is told; before a `range` returns that began
+        after the change had returned, and before the change itself returns where it was made here.
         """
 
     async def aclose(self) -> None:

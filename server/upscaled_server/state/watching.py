@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, KeysView
 from types import TracebackType
 
 from upscaled_server.errors import Unavailable
@@ -37,15 +38,29 @@ class Watch:
         return self
 
     async def __anext__(self) -> str:
+        await self.some()
+        key = next(iter(self._unread))
+        self.forget([key])
+        return key
+
+    @property
+    def unread(self) -> KeysView[str]:
+        """What was told and not taken yet, as it is at any moment."""
+        return self._unread.keys()
+
+    async def some(self) -> None:
+        """Return when something is unread. Raises as the iteration does."""
         while not self._unread:
             if self._watches.closed:
                 raise Unavailable("the store is closed: the server is stopping")
             self._some.clear()
             await self._some.wait()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """They are read, or will be."""
         self._too_many = False
-        key = next(iter(self._unread))
-        del self._unread[key]
-        return key
+        for key in keys:
+            self._unread.pop(key, None)
 
     def covers(self, key: str) -> bool:
         return key == self._prefix or key.startswith(f"{self._prefix}/")

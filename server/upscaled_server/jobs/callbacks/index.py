@@ -63,13 +63,14 @@ async def everything(store: Store) -> AsyncIterator[Due]:
     last = ""
     while page := await store.range(PREFIX, after=last):
         for entry in page:
-            yield _read(entry)
+            yield read(entry)
         last = page[-1].key
         if len(page) < MAX_RANGE:
             return
 
 
-def _read(entry: Entry) -> Due:
+def read(entry: Entry) -> Due:
+    """Raises `ProcessingFailed` for an entry that is none."""
     parts = _KEY.fullmatch(entry.key)
     try:
         if parts is None:

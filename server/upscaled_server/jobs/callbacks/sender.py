@@ -3,6 +3,8 @@
 The steps of a try, each of which may be the last before the process dies: ask; note when the next try is;
 write the outcome on the job, which makes the new note the one that counts; drop the old note. So a receiver
 may be told twice, with the same id, and is never forgotten.
+
+Where several servers share the store, one of them makes the tries; the others write down what is to be told.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from upscaled_server.errors import DomainError, NotFound, UrlRefused
@@ -25,6 +28,10 @@ from upscaled_server.jobs.callbacks.signature import message_id
 from upscaled_server.jobs.callbacks.waiting import Bounds, Waiting
 from upscaled_server.jobs.job import Callback, CallbackState, Job
 from upscaled_server.jobs.tracing import about
+from upscaled_server.state.change_reader import ChangeReader
+from upscaled_server.state.duty import Alone, Duty
+from upscaled_server.state.nats.tasks import cancel_for_certain
+from upscaled_server.state.store import Entry
 from upscaled_server.telemetry import metrics, tracing
 from upscaled_server.telemetry.tracing import Attributes, Kind
 
@@ -45,7 +52,8 @@ class CallbackCounts:
 
 
 class CallbackSender:
-    """`render` gives what is sent: the job as JSON. Use `start` once, `aclose` at the end."""
+    """`render` gives what is sent: the job as JSON. `duty`: whether this server makes the tries. Use `start`
+    once, `aclose` at the end."""
 
     def __init__(
         self,
@@ -56,28 +64,31 @@ class CallbackSender:
         *,
         clock: Clock | None = None,
         chance: random.Random | None = None,
+        duty: Duty | None = None,
     ) -> None:
         self._book = book
         self._poster = poster
         self._render = render
         self._clock = clock or SystemClock()
         self._chance = chance or random.Random()
-        self._waiting = Waiting(
-            Bounds(
-                settings.max_concurrent_callbacks,
-                settings.max_concurrent_callbacks_per_caller,
-                settings.max_concurrent_callbacks_per_origin,
-            )
+        self._duty = duty or Alone()
+        self._bounds = Bounds(
+            settings.max_concurrent_callbacks,
+            settings.max_concurrent_callbacks_per_caller,
+            settings.max_concurrent_callbacks_per_origin,
         )
+        self._waiting = Waiting(self._bounds)
+        self._noting: set[str] = set()
         self._seconds = settings.callback_seconds
         self._wake = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
         self._tries: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self.counts = CallbackCounts()
 
     @property
     def pending(self) -> int:
-        """Receivers still to be told."""
+        """Receivers still to be told, by this server."""
         return len(self._waiting)
 
     def check(self, url: str) -> None:
@@ -91,32 +102,69 @@ class CallbackSender:
             return
         due = Due(milliseconds, job.caller, job.id, self._origin(job.callback))
         await index.note(self._book.store, due)
-        self._add(due)
+        if self._duty.leads:
+            self._add(due)
 
     async def start(self) -> None:
-        """Begin, with what is left of the life before. Raises what the store raises."""
-        async for due in index.everything(self._book.store):
-            self._waiting.add(due)
-        self._loop = asyncio.create_task(self._work(), name="callbacks")
+        """Begin, with what is left of the life before. Raises what the store raises; where the store is
+        shared, it is read whenever the duty becomes this server's."""
+        if not self._duty.shared:
+            await self._load()
+        self._loop = asyncio.create_task(self._duty.run(self._lead), name="callbacks")
 
     async def aclose(self) -> None:
         """Tries that run are finished if they do so soon; the others come again after the next start."""
+        self._stopping = True
+        if self._tries:
+            _, late = await asyncio.wait(self._tries, timeout=min(5.0, self._seconds))
+            await _ended(late)
+        # Only now may another server begin.
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait([self._loop])
-        if self._tries:
-            _, late = await asyncio.wait(self._tries, timeout=min(5.0, self._seconds))
-            for each in late:
-                each.cancel()
-            if late:
-                await asyncio.wait(late)
         await self._poster.aclose()
+
+    async def _load(self) -> None:
+        async for due in index.everything(self._book.store):
+            if due.key not in self._noting:
+                self._add(due)
+
+    async def _lead(self) -> None:
+        """For as long as the duty is this server's."""
+        if not self._duty.shared:
+            await self._work()
+            return
+        with closing(self._reader()) as reader:
+            following = asyncio.create_task(reader.follow(), name="callbacks of others")
+            try:
+                await self._work()
+            finally:
+                await _ended({following, *self._tries})
+                self._waiting = Waiting(self._bounds)
+
+    def _reader(self) -> ChangeReader:
+        """Of what other servers note."""
+        return ChangeReader(
+            self._book.store,
+            index.PREFIX,
+            self._take_note,
+            self._load,
+            wanted=lambda key: key not in self._waiting and key not in self._noting,
+        )
+
+    def _take_note(self, _key: str, entry: Entry | None) -> None:
+        # That one is gone is seen when its time comes.
+        if entry is not None:
+            try:
+                self._add(index.read(entry))
+            except DomainError as error:
+                _LOG.error("%s", error.message)
 
     async def _work(self) -> None:
         while True:
             self._wake.clear()
             now = self._clock.now()
-            while (due := self._waiting.take(int(now * 1000))) is not None:
+            while not self._stopping and (due := self._waiting.take(int(now * 1000))) is not None:
                 task = asyncio.create_task(self._take(due), name=f"callback {due.job_id}")
                 self._tries.add(task)
                 task.add_done_callback(self._tries.discard)
@@ -125,7 +173,7 @@ class CallbackSender:
             await self._clock.wait(self._wake, wait)
 
     async def _take(self, due: Due) -> None:
-        again = False
+        again, waiting = False, self._waiting
         try:
             await self._try(due)
         except DomainError as error:
@@ -135,10 +183,10 @@ class CallbackSender:
             _LOG.exception("the callback of job %s is put off", due.job_id)
             again = True
         finally:
-            self._waiting.done(due)
+            waiting.done(due)
             self._wake.set()
         if again:
-            self._waiting.add(due, at=int((self._clock.now() + _AGAIN_SECONDS) * 1000))
+            waiting.add(due, at=int((self._clock.now() + _AGAIN_SECONDS) * 1000))
 
     async def _try(self, due: Due) -> None:
         stored = await self._book.find(due.caller, due.job_id)
@@ -178,10 +226,24 @@ class CallbackSender:
         return replace(told, next_attempt=round(self._clock.now() + wait, 3))
 
     async def _write(self, due: Due, after: Callback) -> None:
-        upcoming = None
-        if after.next_attempt is not None:
-            upcoming = replace(due, milliseconds=round(after.next_attempt * 1000))
+        if after.next_attempt is None:
+            await self._write_down(due, after)
+            return
+        upcoming = replace(due, milliseconds=round(after.next_attempt * 1000))
+        self._noting.add(upcoming.key)  # it counts once the job says so
+        try:
             await index.note(self._book.store, upcoming)
+            kept = await self._write_down(due, after)
+            if not kept:
+                await index.drop(self._book.store, upcoming)
+        finally:
+            self._noting.discard(upcoming.key)
+        if kept:
+            self._add(upcoming)
+
+    async def _write_down(self, due: Due, after: Callback) -> bool:
+        """Whether the job is still there."""
+        kept = True
         try:
             await self._book.change(
                 due.caller,
@@ -189,12 +251,9 @@ class CallbackSender:
                 lambda job: replace(job, callback=after) if due_of(job) == due.milliseconds else job,
             )
         except NotFound:  # deleted meanwhile, and with it everything about it
-            if upcoming is not None:
-                await index.drop(self._book.store, upcoming)
-            upcoming = None
+            kept = False
         await index.drop(self._book.store, due)
-        if upcoming is not None:
-            self._add(upcoming)
+        return kept
 
     def _add(self, due: Due) -> None:
         self._waiting.add(due)
@@ -213,3 +272,7 @@ class CallbackSender:
             return self._poster.origin(callback.url)
         except UrlRefused:  # allowed when the job was made, and not any more; the tries will say so
             return ""
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*map(cancel_for_certain, tasks))

@@ -36,6 +36,9 @@ class Waiting:
         """How many there are, running ones included."""
         return len(self._known)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._known
+
     def add(self, due: Due, *, at: int | None = None) -> None:
         """One that is here already is not taken twice. `at`: later than it is due."""
         if due.key not in self._known:
