@@ -14,6 +14,7 @@ from upscaled_server.jobs.callbacks.settings import CallbackSettings
 from upscaled_server.jobs.ids import new_id
 from upscaled_server.jobs.job import Callback, Job, JobSource, Origin, State
 from upscaled_server.pipeline.request import Options
+from upscaled_server.state.duty import Duty
 from upscaled_server.state.store import Store
 
 SECRETS = [b"k" * 32, b"o" * 32]
@@ -35,11 +36,11 @@ class Post:
     def __post_init__(self) -> None:
         self.book = Book(self.store)
 
-    async def start(self, store: Store | None = None) -> CallbackSender:
+    async def start(self, store: Store | None = None, *, duty: Duty | None = None) -> CallbackSender:
         settings = CallbackSettings(**self.settings)  # type: ignore[arg-type]
         poster = Poster(settings, lambda _caller: SECRETS)
         book = Book(store) if store is not None else self.book
-        sender = CallbackSender(book, poster, settings, render, clock=self.clock)
+        sender = CallbackSender(book, poster, settings, render, clock=self.clock, duty=duty)
         self.senders.append(sender)
         await sender.start()
         return sender

@@ -9,44 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.reached_store import Reached
 
 from upscaled_server.errors import Unavailable
 from upscaled_server.state.duty import Alone, Elected
 from upscaled_server.state.store import Store
 
 SECONDS = 0.5
-
-
-class Reached:
-    """What a replica has of the store: all of it, errors, or no answer at all."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._away = False
-        self._answers = asyncio.Event()
-        self._answers.set()
-
-    def become(self, state: str) -> None:
-        """`near`, `away` or `silent`."""
-        self._away = state == "away"
-        if state == "silent":
-            self._answers.clear()
-        else:
-            self._answers.set()
-
-    def watch(self, prefix: str) -> Any:
-        return self._store.watch(prefix)
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        work = getattr(self._store, name)
-
-        async def call(*arguments: Any, **options: Any) -> Any:
-            if self._away:
-                raise Unavailable("the store is away")
-            await self._answers.wait()
-            return await work(*arguments, **options)
-
-        return call
 
 
 class Works:
