@@ -10,19 +10,18 @@ import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from upscaled_server.access import ledger
 from upscaled_server.access.accounts import Account, Accounts
+from upscaled_server.access.aside import Aside, AsideInMemory, Asked, Reserved
 from upscaled_server.access.caller import ANONYMOUS, Caller
 from upscaled_server.access.ledger import Charged, Month
 from upscaled_server.access.prices import NOTHING, PriceSettings, credits_of, share_of
 from upscaled_server.access.usage import ModelUse, Sums
-from upscaled_server.errors import QuotaExceeded
 from upscaled_server.state.store import Store
 from upscaled_server.state.ulid import is_ulid, milliseconds_of
 
@@ -31,7 +30,7 @@ class Charge:
     """The price of one piece of work, set aside. `settle` it once, for what was handed over."""
 
     def __init__(
-        self, account: Account, entry: str, price: Charged, reserved: Decimal, writes: Writes
+        self, account: Account, entry: str, price: Charged, reserved: Reserved, writes: Writes
     ) -> None:
         self._account = account
         self._entry = entry
@@ -39,7 +38,6 @@ class Charge:
         self._reserved = reserved
         self._writes = writes
         self._settling = False
-        account.reserve(reserved)
 
     async def settle(self, pixels: int) -> Decimal:
         """Charge for this many pixels of the output; what the work has cost by now, which is more where an
@@ -56,12 +54,12 @@ class Charge:
         try:
             return await self._account.charge(self._entry, replace(price, pixels=pixels, credits=amount))
         finally:
-            self._account.release(self._reserved)
+            await self._reserved.release()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Give back what is set aside, unless `settle` does."""
         if not self._settling:
-            self._account.release(self._reserved)
+            await self._reserved.release()
 
 
 class Writes:
@@ -81,10 +79,20 @@ class Writes:
 
 
 class Credits:
-    """Keeps the credits of every caller that has a key, if there are prices."""
+    """Keeps the credits of every caller that has a key, if there are prices. `aside`: where it is noted what
+    is set aside; in memory, or with the other servers that share the store.
+    """
 
-    def __init__(self, store: Store, prices: PriceSettings, clock: Callable[[], float] = time.time) -> None:
-        self._accounts = Accounts(store)
+    def __init__(
+        self,
+        store: Store,
+        prices: PriceSettings,
+        clock: Callable[[], float] = time.time,
+        *,
+        aside: Aside | None = None,
+    ) -> None:
+        self._aside = aside or AsideInMemory()
+        self._accounts = Accounts(store, shared=self._aside.shared)
         self._store = store
         self._prices = prices
         self._clock = clock
@@ -118,11 +126,15 @@ class Credits:
             before = await account.find(entry) if entry else None
             amount = self._prices.of(model).of(output_pixels)
             price = Charged(model, output_pixels, amount, before.at if before else at)
-            asked = max(NOTHING, amount - before.credits) if before else amount
-            await self._check(caller, account, asked)
-            charge = Charge(account, entry or f"call-{secrets.token_hex(16)}", price, asked, self._writes)
-        with closing(charge):
+            due = max(NOTHING, amount - before.credits) if before else amount
+            name = entry or f"call-{secrets.token_hex(16)}"
+            limit = None if caller.monthly_credits is None else credits_of(caller.monthly_credits)
+            reserved = await self._aside.reserve(account, Asked(name, amount, due, limit))
+            charge = Charge(account, name, price, reserved, self._writes)
+        try:
             yield charge
+        finally:
+            await charge.aclose()
 
     async def remaining(self, caller: Caller) -> Decimal | None:
         """What is left this month, never below 0; None where there is no end."""
@@ -149,6 +161,8 @@ class Credits:
     async def aclose(self) -> None:
         """Wait for what is being written."""
         await self._writes.wait()
+        await self._aside.aclose()
+        self._accounts.close()
 
     async def _month_of(self, caller: Caller, entry: str, month: Month) -> Month:
         """Where the entry is, or will be: what is tried again after the end of a month is in the one
@@ -158,24 +172,3 @@ class Credits:
             if await before.find(entry) is not None:
                 return month.preceding
         return month
-
-    async def _check(self, caller: Caller, account: Account, asked: Decimal) -> None:
-        """Nothing is awaited between this answer and the reservation."""
-        if caller.monthly_credits is None:
-            return
-        monthly = credits_of(caller.monthly_credits)
-        used = (await account.sums()).credits
-        left = max(NOTHING, monthly - used - account.reserved)
-        if asked <= left:
-            return
-        until = datetime.fromtimestamp(account.month.end, UTC)
-        aside = f", {account.reserved.normalize():f} set aside for work that runs" if account.reserved else ""
-        raise QuotaExceeded(
-            f"caller:{caller.name}",
-            f"credits: {asked.normalize():f} are needed, {left.normalize():f} are left of "
-            f"{monthly.normalize():f} for the month that ends on {until:%Y-%m-%d at %H:%M} UTC{aside}",
-            asked=str(asked),
-            left=str(left),
-            limit=str(monthly),
-            month_ends=f"{until:%Y-%m-%dT%H:%M:%SZ}",
-        )

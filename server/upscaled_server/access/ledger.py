@@ -95,12 +95,24 @@ def read(entry: Entry) -> Charged:
         ) from error
 
 
+def owner_of(key: str) -> tuple[str, str, str]:
+    """The caller, the month's name and the entry's name of a key of an entry."""
+    _, caller, month, entry = key.split("/", 3)
+    return caller, month, entry
+
+
 async def charges(store: Store, caller: str, month: Month) -> AsyncIterator[Charged]:
     """Every charge of a caller in a month."""
+    async for _, charged in named_charges(store, caller, month):
+        yield charged
+
+
+async def named_charges(store: Store, caller: str, month: Month) -> AsyncIterator[tuple[str, Charged]]:
+    """The same with the names of the entries."""
     last = ""
     while page := await store.range(_prefix(caller, month), after=last):
         for entry in page:
-            yield read(entry)
+            yield owner_of(entry.key)[2], read(entry)
         if len(page) < MAX_RANGE:
             return
         last = page[-1].key
