@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from tests.both_stores import OpenStore, nats_opener
@@ -21,7 +22,7 @@ from upscaled_server.access.ledger import Month
 from upscaled_server.access.prices import PriceSettings
 from upscaled_server.access.stored_aside import COUNTS_SECONDS, AsideInStore
 from upscaled_server.errors import QuotaExceeded, Unavailable
-from upscaled_server.state.store import Store
+from upscaled_server.state.store import Entry, Store
 
 PRICES = PriceSettings.model_validate({"prices": "default=1+1"})
 
@@ -124,6 +125,25 @@ async def test_an_attempt_that_fails_leaves_what_the_other_needs(store: Store) -
                 await pay(there.kept, caller)
             assert charge is not None
             await charge.settle(MEGAPIXEL)
+
+
+async def test_what_is_charged_while_another_looks_is_seen_in_one_place_or_the_other(store: Store) -> None:
+    async with servers(store, store) as (here, there):
+        caller = caller_with(2)
+        assert await there.kept.remaining(caller) == 2
+        async with here.kept.reserved(caller, "", MODEL, MEGAPIXEL) as charge:
+            assert charge is not None
+
+            async def settled_meanwhile(prefix: str, **options: Any) -> list[Entry]:
+                if not settled:
+                    settled.append(await charge.settle(MEGAPIXEL))
+                return await store.range(prefix, **options)
+
+            settled: list[Decimal] = []
+            there.reached.range = settled_meanwhile
+            with pytest.raises(QuotaExceeded):
+                await pay(there.kept, caller)
+            assert settled == [2]
 
 
 async def test_nothing_is_written_for_a_caller_without_a_limit(store: Store) -> None:
