@@ -168,7 +168,7 @@ class App:
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stores = await self._stack.enter_async_context(
-                durable.open_stores(self._folder.path, state.store, self._settings)
+                durable.open_stores(self._folder.path, state, self._settings)
             )
             upscaling = self._make_upscaling(executor, stores)
             self._durable = await self._stack.enter_async_context(
@@ -178,7 +178,8 @@ class App:
                     access.directory,
                     self._check_options,
                     self._settings,
-                    sharing=state.sharing(lambda: self._pool.stats.seconds_pending),
+                    state=state,
+                    pending_seconds=lambda: self._pool.stats.seconds_pending,
                 )
             )
             if state.cluster is not None:

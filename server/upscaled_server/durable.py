@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from upscaled_server.access.caller import ANONYMOUS, Caller
 from upscaled_server.access.credits import Credits
 from upscaled_server.access.directory import Directory
 from upscaled_server.access.prices import PriceSettings
+from upscaled_server.access.stored_aside import AsideInStore
 from upscaled_server.api.job_translate import JobMessages
 from upscaled_server.api.jobs import rendered
 from upscaled_server.api.statuses import to_message
@@ -27,7 +28,7 @@ from upscaled_server.intake.sources import Sources
 from upscaled_server.intake.stored import StoredFiles
 from upscaled_server.intake.upload import UploadMemory
 from upscaled_server.jobs.book import Book
-from upscaled_server.jobs.build import Sharing, build_jobs
+from upscaled_server.jobs.build import build_jobs
 from upscaled_server.jobs.callbacks.post import Poster
 from upscaled_server.jobs.callbacks.sender import CallbackSender
 from upscaled_server.jobs.callbacks.settings import CallbackSettings
@@ -38,6 +39,7 @@ from upscaled_server.jobs.settings import JobSettings
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.storing import Images
 from upscaled_server.settings import Settings
+from upscaled_server.shared_state import State
 from upscaled_server.state.store import Store
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
@@ -73,10 +75,11 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_stores(folder: Path, store: Store, settings: Settings) -> AsyncIterator[Stores]:
+async def open_stores(folder: Path, state: State, settings: Settings) -> AsyncIterator[Stores]:
     """Files, keys and credits of a locked data folder. Raises `FailedPrecondition` for what an operator must
     mend."""
     limits, keeping = settings[LimitSettings], settings[KeepingSettings]
+    store = state.store
     async with AsyncExitStack() as stack:
         blobs = await BlobStore.open(settings[StorageSettings], folder)
         memory = UploadMemory(limits.max_uploading_bytes)
@@ -91,7 +94,8 @@ async def open_stores(folder: Path, store: Store, settings: Settings) -> AsyncIt
         secrets = await Secrets.load(settings[SecretSettings], store)
         fetcher = Fetcher(settings[FetchSettings], memory)
         stack.push_async_callback(fetcher.aclose)
-        credits_kept = Credits(store, settings[PriceSettings])
+        aside = None if state.cluster is None else AsideInStore(store)
+        credits_kept = Credits(store, settings[PriceSettings], aside=aside)
         stack.push_async_callback(credits_kept.aclose)
         yield Stores(
             store,
@@ -123,14 +127,21 @@ async def run_jobs(
     check_options: CheckOptions,
     settings: Settings,
     *,
-    sharing: Sharing | None = None,
+    state: State,
+    pending_seconds: Callable[[], float],
 ) -> AsyncIterator[Durable]:
     """Jobs and callbacks of the last process go on while the context lasts, and those of others that share
-    them."""
+    the state. `pending_seconds`: what the devices have to do already."""
     book = Book(stores.store)
     messages = JobMessages(stores.signer.address, __version__)
     poster = Poster(settings[CallbackSettings], lambda caller: _webhook_keys(stores.secrets, caller))
-    callbacks = CallbackSender(book, poster, settings[CallbackSettings], lambda job: rendered(messages, job))
+    callbacks = CallbackSender(
+        book,
+        poster,
+        settings[CallbackSettings],
+        lambda job: rendered(messages, job),
+        duty=state.duty("callbacks"),
+    )
 
     def caller_of(name: str) -> Caller | None:
         if name == ANONYMOUS.name:
@@ -164,7 +175,8 @@ async def run_jobs(
         settings=settings[JobSettings],
         keeping=stores.keeping,
         limits=settings[LimitSettings],
-        sharing=sharing,
+        sharing=state.sharing(pending_seconds),
+        janitor_duty=state.duty("janitor"),
     )
     async with AsyncExitStack() as stack:
         await callbacks.start()

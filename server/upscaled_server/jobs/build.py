@@ -64,6 +64,7 @@ def build_jobs(
     keeping: KeepingSettings,
     limits: LimitSettings,
     sharing: Sharing | None = None,
+    janitor_duty: Duty | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Jobs:
     """The service, to be started. `sharing`: with other servers, None for one by itself."""
@@ -118,5 +119,5 @@ def build_jobs(
         listing=Listing(book.store),
         recovery=recovery,
         background=background,
-        janitor=Janitor(ending, every_seconds=settings.janitor_seconds, clock=clock),
+        janitor=Janitor(ending, every_seconds=settings.janitor_seconds, clock=clock, duty=janitor_duty),
     )
