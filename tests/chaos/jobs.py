@@ -192,9 +192,11 @@ def disturbed(count: int, kills: int, seed: int, longest: float) -> tuple[dict[s
         finally:
             done.set()
             killer.join()
-        expected = {f"outputs/{job.id}" for job in jobs}
+        expected = {job.id for job in jobs}
         blobs = folder / "blobs"
-        kept = {str(path.relative_to(blobs)) for path in blobs.rglob("*") if path.is_file()}
+        files = [path.relative_to(blobs) for path in blobs.rglob("*") if path.is_file()]
+        # One file each, in a folder of the output's.
+        kept = expected & {path.parts[1] for path in files if path.parts[0] == "outputs"}
         counts: dict[str, Any] = {
             "jobs": count,
             "kills": sum(killed),
@@ -207,7 +209,7 @@ def disturbed(count: int, kills: int, seed: int, longest: float) -> tuple[dict[s
             "charged": usage.credits_used,
             "charged_once": abs(usage.credits_used - count * _PRICE) < 1e-9
             and sum(model.requests for model in usage.models) == count,
-            "orphan_files": len(kept - expected),
+            "orphan_files": len(files) - len(kept),
             "missing_files": len(expected - kept),
             "seconds": time.monotonic() - began,
         }

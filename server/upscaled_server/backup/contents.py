@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from upscaled_server.intake.stored_records import StoredFile, input_from, output_from
+from upscaled_server.intake.stored_records import StoredFile, input_from, output_from, output_path
 from upscaled_server.jobs.job import Job, Origin, State
 from upscaled_server.jobs.places import input_path, tile_path
 from upscaled_server.jobs.records import JOBS, read_job
@@ -38,9 +38,9 @@ def named_files(entries: Iterable[Entry]) -> list[Named]:
     for entry in entries:
         kind = entry.key.partition("/")[0]
         if kind == "inputs":
-            _add(named, "inputs", "input", input_from(entry.value))
+            _add(named, "input", input_from(entry.value))
         elif kind == "outputs":
-            _add(named, "outputs", "output", output_from(entry.value))
+            _add(named, "output", output_from(entry.value))
         elif kind == JOBS:
             for each in _of_job(read_job(entry).job):
                 # An output has an entry of its own, behind those of jobs, which knows more of it.
@@ -48,13 +48,15 @@ def named_files(entries: Iterable[Entry]) -> list[Named]:
     return sorted(named.values(), key=lambda each: not each.path.startswith(f"{WAITING}/"))
 
 
-def _add(named: dict[str, Named], folder: str, kind: str, record: StoredFile) -> None:
+def _add(named: dict[str, Named], kind: str, record: StoredFile) -> None:
     if not record.complete:
         return
-    path, owner = f"{folder}/{record.id}", f"{kind} {record.id} of {record.caller}"
+    owner, expires = f"{kind} {record.id} of {record.caller}", record.expires_at
     # A job's output goes with the job, whatever its own entry says.
-    expires = min(record.expires_at, named[path].expires) if path in named else record.expires_at
-    named[path] = Named(path, owner, record.size_bytes, record.sha256.hex(), expires)
+    of_job = named.pop(_unknown(record.id), None)
+    if of_job is not None:
+        expires = min(expires, of_job.expires)
+    named[record.path] = Named(record.path, owner, record.size_bytes, record.sha256.hex(), expires)
 
 
 def _of_job(job: Job) -> Iterable[Named]:
@@ -65,6 +67,11 @@ def _of_job(job: Job) -> Iterable[Named]:
     elif job.state is State.SUCCEEDED:
         expires = math.inf if job.expires is None else job.expires
         if job.output_id:
-            yield Named(f"outputs/{job.output_id}", owner, expires=expires)
+            yield Named(_unknown(job.output_id), owner, expires=expires)
         for sequence in range(job.tiles):
             yield Named(tile_path(job.id, sequence), owner, expires=expires)
+
+
+def _unknown(output_id: str) -> str:
+    """Stands for the file of a job's output until the output's own entry says which it is."""
+    return output_path(output_id, "unknown")

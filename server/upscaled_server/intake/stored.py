@@ -12,6 +12,7 @@ from upscaled_server.intake.stored_outputs import Outputs, OutputWriter
 from upscaled_server.intake.stored_quota import Quotas
 from upscaled_server.intake.stored_records import StoredInput, StoredOutput
 from upscaled_server.intake.upload import UploadMemory
+from upscaled_server.state.expiry import Expiry
 from upscaled_server.state.store import Store
 from upscaled_server.storage.blobs import BlobStore
 
@@ -123,9 +124,9 @@ class StoredFiles:
         """That there is none is fine."""
         await self._outputs.delete(output_id)
 
-    async def expire(self, kind: str, file_id: str) -> None:
-        """Delete a file if its time is up: `kind` is `in` or `out`, as in entries of `expiry/`."""
-        await (self._inputs if kind == "in" else self._outputs).expire(file_id)
+    async def expire(self, expiry: Expiry) -> None:
+        """Delete the file of an entry of `expiry/` if its time is up, and what was left over of it."""
+        await (self._inputs if expiry.kind == "in" else self._outputs).expire(expiry)
 
     async def delete_all_of(self, caller: str) -> int:
         """Delete every file of a caller; how many there were."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from upscaled_server.errors import (
+    Conflict,
     DataLoss,
     FailedPrecondition,
     InvalidField,
@@ -20,19 +20,22 @@ from upscaled_server.errors import (
 )
 from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.intake.owner import Owner
+from upscaled_server.intake.stored_progress import InputEntry, Progress
 from upscaled_server.intake.stored_quota import Quotas
-from upscaled_server.intake.stored_records import StoredInput, input_from, to_value
-from upscaled_server.intake.stored_turns import Turn, Turns
-from upscaled_server.intake.stored_writing import Writing
+from upscaled_server.intake.stored_records import StoredInput, input_from, input_key, to_value
+from upscaled_server.intake.stored_turns import Turn, Turns, another_goes_on
+from upscaled_server.intake.stored_writing import Hold, Writing
 from upscaled_server.intake.upload import Pace, UploadMemory, check_chunk
 from upscaled_server.state import requests
-from upscaled_server.state.expiry import drop_expiry, note_expiry
+from upscaled_server.state.expiry import Expiry, drop_expiry, note_expiry
 from upscaled_server.state.store import KeyExists, Store, VersionChanged
 from upscaled_server.state.ulid import is_ulid, new_ulid
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.unbroken import unbroken
 
 _SHA256_BYTES = 32
+# How often somebody else may come in between before a call is given up.
+_TRIES = 10
 
 
 class InputComplete(FailedPrecondition):
@@ -78,6 +81,7 @@ class Inputs:
         self._idle_seconds = idle_seconds
         self._memory = memory
         self._turns = Turns()
+        self._progress = Progress(store, blobs, quotas)
 
     async def create(
         self,
@@ -114,7 +118,7 @@ class Inputs:
         # What clears up comes first, so that nothing is ever left that nobody clears up.
         await note_expiry(self._store, record.expiry)
         try:
-            await self._store.create(_key(input_id), to_value(record))
+            await self._store.create(input_key(input_id), to_value(record))
         except KeyExists:
             found = await self.get(caller.name, input_id)
             if found.expiry != record.expiry:
@@ -125,21 +129,23 @@ class Inputs:
 
     async def get(self, caller: str, input_id: str) -> StoredInput:
         """Raises `NotFound`, also for what is another caller's or has expired."""
-        entry = await self._store.get(_key(input_id)) if is_ulid(input_id) else None
-        record = None if entry is None else input_from(entry.value)
-        if record is None or record.caller != caller or record.expires_at <= time.time():
-            raise NotFound("input", input_id)
-        return record
+        return (await self._entry(caller, input_id)).record
 
     async def status(self, caller: str, input_id: str) -> WriteStatus:
         """Raises `NotFound`."""
         async with self._turns.quiet(input_id):
-            record = await self.get(caller, input_id)
-            try:
-                record, committed = await unbroken(self._progress(record))
-            except DataLoss:
-                committed = 0
-        return _status(record, committed)
+            for _ in range(_TRIES):
+                entry = await self._entry(caller, input_id)
+                try:
+                    entry, committed = await unbroken(self._progress.of(entry))
+                except DataLoss:
+                    committed = 0
+                except Conflict:
+                    continue
+                # If another writer began meanwhile, the last bytes that were seen may count for nothing.
+                if await self._progress.is_current(entry):
+                    return _status(entry.record, committed)
+        raise another_goes_on()
 
     async def write(
         self, caller: Owner, input_id: str, offset: int, chunks: AsyncIterator[tuple[bytes, bool]]
@@ -157,10 +163,12 @@ class Inputs:
         with self._turns.take(input_id) as turn:
             async with turn.step():
                 # Again, now that nobody deletes it at the same time.
-                record = await self.get(caller.name, input_id)
-                record, committed = await unbroken(self._progress(record))
-                if record.complete:
+                entry = await self._entry(caller.name, input_id)
+                entry, committed = await unbroken(self._progress.of(entry))
+                if entry.record.complete:
                     raise InputComplete(f"the input {input_id} is complete", input_id=input_id)
+                if self._blobs.is_shared:
+                    entry, committed = await self._progress.take_over(entry, committed)
                 await self._quotas.settle(caller.name, "in", input_id, committed)
             if offset > committed:
                 raise OutOfRange(
@@ -169,22 +177,22 @@ class Inputs:
                     limit=committed,
                     actual=offset,
                 )
-            writing = Writing(
-                self._quotas, caller, record, self._blobs.partial(input_id), turn, committed, self._memory
-            )
+            partial = self._blobs.partial(input_id, entry.record.fence)
+            hold = Hold(turn, self._progress, entry)
+            writing = Writing(self._quotas, caller, partial, hold, committed, self._memory)
             try:
                 ends = await self._receive(writing, offset, chunks)
             finally:
                 # Also for a caller that is gone: it comes back and goes on.
                 await writing.end()
-            record = await unbroken(self._finished(record, writing, ends=ends))
+            record = await unbroken(self._finished(writing, ends=ends))
             return _status(record, writing.committed)
 
     async def read(self, record: StoredInput, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """Raises `InputIncomplete`."""
         if not record.complete:
             raise InputIncomplete(f"the input {record.id} is not written to its end", input_id=record.id)
-        async for piece in self._blobs.read(_path(record.id), offset):
+        async for piece in self._blobs.read(record.path, offset):
             yield piece
 
     async def delete(self, input_id: str) -> None:
@@ -194,26 +202,40 @@ class Inputs:
         with self._turns.take(input_id) as turn:
             await unbroken(self._delete(input_id, turn))
 
-    async def expire(self, input_id: str) -> None:
-        """`delete`, if its time is up."""
-        entry = await self._store.get(_key(input_id)) if is_ulid(input_id) else None
-        if entry is not None and input_from(entry.value).expires_at <= time.time():
-            await self.delete(input_id)
+    async def expire(self, expiry: Expiry) -> None:
+        """`delete`, if its time is up. If it was deleted before: what came in late goes."""
+        entry = await self._store.get(input_key(expiry.id)) if is_ulid(expiry.id) else None
+        if entry is None:
+            await self._delete_bytes(expiry.id)
+            await self._quotas.end(expiry.caller, "in", expiry.id)
+        elif input_from(entry.value).expires_at <= time.time():
+            await self.delete(expiry.id)
 
     async def _delete(self, input_id: str, turn: Turn) -> None:
         async with turn.step():
-            entry = await self._store.get(_key(input_id))
-            if entry is None:
-                return
-            record = input_from(entry.value)
-            await self._blobs.partial(input_id).discard()
-            await self._blobs.delete(_path(input_id))
-            if record.request_id:
-                await requests.forget(self._store, record.caller, record.request_id, input_id)
-            await self._quotas.end(record.caller, "in", input_id)
-            await drop_expiry(self._store, record.expiry)
-            with suppress(VersionChanged):
-                await self._store.delete(entry.key, entry.version)
+            for _ in range(_TRIES):
+                entry = await self._store.get(input_key(input_id))
+                if entry is None:
+                    return
+                record = input_from(entry.value)
+                await self._delete_bytes(input_id)
+                if record.request_id:
+                    await requests.forget(self._store, record.caller, record.request_id, input_id)
+                await self._quotas.end(record.caller, "in", input_id)
+                with suppress(VersionChanged):
+                    await self._store.delete(entry.key, entry.version)
+                    # Another server may still be writing; what comes in late goes when the entry is due.
+                    if not self._blobs.is_shared:
+                        await drop_expiry(self._store, record.expiry)
+                    return
+            raise another_goes_on()
+
+    async def _delete_bytes(self, input_id: str) -> None:
+        await self._blobs.partial(input_id).discard_all()
+        if self._blobs.is_shared:
+            await self._blobs.delete_all(f"inputs/{input_id}")
+        else:
+            await self._blobs.delete(f"inputs/{input_id}")
 
     async def _receive(
         self, writing: Writing, offset: int, chunks: AsyncIterator[tuple[bytes, bool]]
@@ -226,7 +248,7 @@ class Inputs:
             if chunk or not ends:
                 check_chunk("content.data", chunk)
             pace.count(len(chunk))
-            self._check_length(writing.record, position + len(chunk))
+            self._check_length(writing.hold.entry.record, position + len(chunk))
             fresh = chunk[max(0, writing.received - position) :]
             position += len(chunk)
             await writing.add(fresh)
@@ -238,62 +260,36 @@ class Inputs:
                 return True
         return False
 
-    async def _finished(self, record: StoredInput, writing: Writing, *, ends: bool) -> StoredInput:
+    async def _finished(self, writing: Writing, *, ends: bool) -> StoredInput:
         """The record, made complete if all bytes are there."""
-        announced = record.announced_bytes
+        entry = writing.hold.entry
+        announced = entry.record.announced_bytes
         if not ends and not (announced and writing.committed == announced):
-            return record
+            return entry.record
         if announced and writing.committed != announced:
             raise InvalidField(
                 "size_bytes", "is not the size that was written", limit=announced, actual=writing.committed
             )
         if not writing.committed:
             raise InvalidField("content.data", "an input needs bytes", limit="1 at least", actual=0)
-        async with writing.turn.step():
-            # Who asked for the status meanwhile has completed it.
-            record, committed = await self._progress(record)
-            return record if record.complete else await self._seal(record, committed)
+        async with writing.hold.turn.step():
+            # Who asked for the status meanwhile may have completed it.
+            entry = await self._entry(entry.record.caller, entry.record.id)
+            if entry.record.fence != writing.hold.entry.record.fence:
+                raise another_goes_on()
+            entry, committed = await self._progress.of(entry)
+            if not entry.record.complete:
+                entry = await self._progress.seal(entry, committed)
+            return entry.record
 
-    async def _progress(self, record: StoredInput) -> tuple[StoredInput, int]:
-        """The record and the bytes that are there. What a server that was killed had not come to after the
-        last byte is done now. Raises `DataLoss` as `_seal` does."""
-        if record.complete:
-            return record, record.size_bytes
-        partial = self._blobs.partial(record.id)
-        size = await self._blobs.size(_path(record.id))
-        if size is not None:
-            sha256 = await _sha256(self._blobs.read(_path(record.id)))
-            await partial.discard()
-            return await self._complete(record, size, sha256), size
-        size = await partial.size()
-        if record.announced_bytes and size == record.announced_bytes:
-            record = await self._seal(record, size)
-        return record, size
-
-    async def _seal(self, record: StoredInput, size: int) -> StoredInput:
-        """Make what was written the input. Raises `DataLoss` if it is not what was announced; nothing is
-        there then."""
-        partial = self._blobs.partial(record.id)
-        found = await _sha256(partial.read())
-        if record.announced_sha256 and found != record.announced_sha256:
-            await partial.discard()
-            await self._quotas.settle(record.caller, "in", record.id, 0)
-            raise DataLoss(
-                "the SHA-256 of what was written is not the one announced; write again from 0",
-                limit=record.announced_sha256.hex(),
-                actual=found.hex(),
-            )
-        await partial.move_to(_path(record.id))
-        return await self._complete(record, size, found)
-
-    async def _complete(self, record: StoredInput, size: int, sha256: bytes) -> StoredInput:
-        entry = await self._store.get(_key(record.id))
-        if entry is None:
-            raise NotFound("input", record.id)
-        done = replace(record, complete=True, size_bytes=size, sha256=sha256)
-        await self._store.update(entry.key, to_value(done), entry.version)
-        await self._quotas.settle(record.caller, "in", record.id, size)
-        return done
+    async def _entry(self, caller: str, input_id: str) -> InputEntry:
+        """Raises `NotFound`, also for what is another caller's or has expired."""
+        entry = await self._store.get(input_key(input_id)) if is_ulid(input_id) else None
+        if entry is not None:
+            found = InputEntry(input_from(entry.value), entry.version)
+            if found.record.caller == caller and found.record.expires_at > time.time():
+                return found
+        raise NotFound("input", input_id)
 
     def _check(self, size_bytes: int, sha256: bytes) -> None:
         if not 0 <= size_bytes <= self._max_bytes:
@@ -317,20 +313,9 @@ class Inputs:
             )
 
 
-async def _sha256(pieces: AsyncIterator[bytes]) -> bytes:
-    found = hashlib.sha256()
-    async for piece in pieces:
-        await asyncio.to_thread(found.update, piece)
-    return found.digest()
-
-
 def _status(record: StoredInput, committed: int) -> WriteStatus:
     return WriteStatus(committed, record.complete, record.sha256)
 
 
 def _key(input_id: str) -> str:
-    return f"inputs/{input_id}"
-
-
-def _path(input_id: str) -> str:
     return f"inputs/{input_id}"

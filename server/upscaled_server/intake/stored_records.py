@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from upscaled_server.state.expiry import Expiry
+from upscaled_server.storage.partial import Fence
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class StoredInput:
     """A file the caller brought, or is bringing. Times are seconds since 1970.
 
     `announced_bytes` (0: not announced) and `announced_sha256` are what it is to become; `size_bytes` and
-    `sha256` what it is once `complete`.
+    `sha256` what it is once `complete`. Where several servers may write it, `writer` counts the calls that
+    did, and the last of them goes on behind the first `base` bytes; otherwise both stay 0.
     """
 
     id: str
@@ -27,18 +29,33 @@ class StoredInput:
     complete: bool = False
     size_bytes: int = 0
     sha256: bytes = b""
+    writer: int = 0
+    base: int = 0
 
     @property
     def expiry(self) -> Expiry:
         return Expiry(round(self.expires_at * 1000), "in", self.caller, self.id)
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.writer, self.base)
+
+    @property
+    def path(self) -> str:
+        """Where the whole file is among the blobs: each writer has a place of its own."""
+        return f"{self.folder}/{self.writer}" if self.writer else self.folder
+
+    @property
+    def folder(self) -> str:
+        return f"inputs/{self.id}"
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOutput:
     """A file the server made, or is making: `width` and `height` in pixels, times in seconds since 1970.
 
-    `size_bytes` and `sha256` are those of the whole file once it is `complete`; before, it is nobody's
-    business.
+    Each attempt at it has a name of its own: `writer` is the one that began last, and the only one that may
+    still finish. Once it is `complete`, the rest is of the file that `kept` finished.
     """
 
     id: str
@@ -49,7 +66,9 @@ class StoredOutput:
     content_type: str
     width: int
     height: int
+    writer: str = ""
     complete: bool = False
+    kept: str = ""
     size_bytes: int = 0
     sha256: bytes = b""
 
@@ -57,8 +76,27 @@ class StoredOutput:
     def expiry(self) -> Expiry:
         return Expiry(round(self.expires_at * 1000), "out", self.caller, self.id)
 
+    @property
+    def path(self) -> str:
+        """Where the whole file is among the blobs."""
+        return output_path(self.id, self.kept)
+
 
 StoredFile = StoredInput | StoredOutput
+
+
+def input_key(input_id: str) -> str:
+    return f"inputs/{input_id}"
+
+
+def outputs_folder(output_id: str) -> str:
+    """The folder of all attempts at one output."""
+    return f"outputs/{output_id}"
+
+
+def output_path(output_id: str, writer: str) -> str:
+    return f"{outputs_folder(output_id)}/{writer}"
+
 
 _HASHES = ("announced_sha256", "sha256")
 

@@ -1,4 +1,4 @@
-"""Who may write a file: the one that came last."""
+"""Who of this server's calls may write a file: the one that came last."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from upscaled_server.errors import Conflict
+
+
+def another_goes_on() -> Conflict:
+    return Conflict("another call goes on with this file; ask how much of it is there")
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class Turn:
         """One step of writing, which nobody else takes at the same time. Raises `Conflict`."""
         async with self._file.lock:
             if self._file.last != self._number:
-                raise Conflict("another call goes on with this file; ask how much of it is there")
+                raise another_goes_on()
             yield
 
 

@@ -101,7 +101,7 @@ class Janitor:
 
     async def _delete(self, expiry: Expiry) -> bool:
         if expiry.kind != "job":
-            await self._ending.outputs.expire(expiry.kind, expiry.id)
+            await self._ending.outputs.expire(expiry)
             return True
         stored = await self._book.find(expiry.caller, expiry.id)
         if stored is None or not self._is_due(stored.job):

@@ -11,6 +11,7 @@ from upscaled_server.errors import DomainError
 from upscaled_server.jobs.job import Job, JobSource
 from upscaled_server.pipeline import storing
 from upscaled_server.pipeline.request import Options
+from upscaled_server.state.expiry import Expiry
 
 
 class Blobs(Protocol):
@@ -27,13 +28,13 @@ class Blobs(Protocol):
 
 class Outputs(storing.Outputs, Protocol):
     """The files of callers. Deleting what is not there is fine. `expire` deletes what an entry of `expiry/`
-    names."""
+    names, if its time is up."""
 
     async def delete_output(self, output_id: str) -> None: ...
 
     async def stored_bytes(self, caller: str) -> int: ...
 
-    async def expire(self, kind: str, file_id: str) -> None: ...
+    async def expire(self, expiry: Expiry) -> None: ...
 
 
 class Callbacks(Protocol):

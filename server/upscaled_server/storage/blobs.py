@@ -18,7 +18,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 from upscaled_server.errors import DomainError, FailedPrecondition, NotFound
 from upscaled_server.storage import disk
 from upscaled_server.storage.failures import text_of, translated
-from upscaled_server.storage.partial import LocalPartial, ObjectPartial, Partial
+from upscaled_server.storage.partial import FIRST, Fence, LocalPartial, ObjectPartial, Partial
 from upscaled_server.storage.room import Room
 from upscaled_server.storage.settings import StorageSettings
 from upscaled_server.storage.unbroken import unbroken
@@ -46,21 +46,33 @@ class BlobStore:
     """
 
     def __init__(
-        self, store: ObjectStore, room: Room, root: Path | None, *, is_shared: bool, is_new: bool
+        self,
+        store: ObjectStore,
+        room: Room,
+        root: Path | None,
+        *,
+        is_shared: bool,
+        is_new: bool,
+        sweep_age_seconds: float = 0.0,
     ) -> None:
         """`root`: the folder of a `LocalStore`; `is_shared`: other servers may write there too; `is_new`:
-        nothing is there yet."""
+        nothing is there yet; `sweep_age_seconds`: younger files that are not whole are left alone."""
+        self.is_shared = is_shared
         self._store = store
         self._room = room
         self._root = root
-        self._sweep_age_seconds = _SHARED_SWEEP_SECONDS if is_shared else 0.0
+        self._sweep_age_seconds = sweep_age_seconds
         self._is_ready = is_new
         self._getting_ready = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, settings: StorageSettings, data_dir: Path) -> BlobStore:
-        """What `UPSCALED_BLOBS_URL` names. Raises `FailedPrecondition` if it cannot be used."""
+    async def open(cls, settings: StorageSettings, data_dir: Path, *, has_peers: bool = False) -> BlobStore:
+        """What `UPSCALED_BLOBS_URL` names. `has_peers`: other servers share its files, with the records of
+        them; what was sent to an object store may arrive after its sender, so there it is always so.
+
+        Raises `FailedPrecondition` if it cannot be used.
+        """
         root = local_root(settings.blobs_url, data_dir)
         room = Room(settings.max_stored_bytes, settings.min_free_bytes, root)
         try:
@@ -71,7 +83,14 @@ class BlobStore:
             raise FailedPrecondition(
                 f"UPSCALED_BLOBS_URL: {settings.blobs_url or root} cannot be used: {text_of(error)}"
             ) from None
-        blobs = cls(store, room, root, is_shared=bool(settings.blobs_url), is_new=False)
+        blobs = cls(
+            store,
+            room,
+            root,
+            is_shared=has_peers or root is None,
+            is_new=False,
+            sweep_age_seconds=_SHARED_SWEEP_SECONDS if settings.blobs_url or has_peers else 0.0,
+        )
         blobs._looking = asyncio.create_task(blobs._look(), name="count files")
         return blobs
 
@@ -79,16 +98,17 @@ class BlobStore:
         """Return when unfinished files of a killed server are gone and all others counted, which may take
         seconds; changes wait for it. Raises `Unavailable`."""
         if self._is_ready:
+            self._stay_up_to_date()
             return
         async with self._getting_ready:
             if not self._is_ready:
-                with translated("files"):
-                    self._room.used_bytes += await unbroken(self._sweep())
+                with translated("files"), self._room.counting() as count:
+                    count(await unbroken(self._sweep()))
                 self._is_ready = True
 
     @property
     def used_bytes(self) -> int:
-        """All files of this server."""
+        """All files. What other servers of a shared place did lately is not in it: see `Room`."""
         return self._room.used_bytes
 
     @property
@@ -98,6 +118,7 @@ class BlobStore:
 
     def check_room(self, count: int) -> None:
         """Raises `StorageFull` if `count` more bytes would be too many."""
+        self._stay_up_to_date()
         self._room.check(count)
 
     @contextmanager
@@ -107,13 +128,14 @@ class BlobStore:
         try:
             yield
         except BaseException:  # a cancellation too
-            self._room.give_back(count)
+            self._room.give_up(count)
             raise
+        self._room.keep(count)
 
-    async def put(self, path: str, data: bytes) -> None:
-        """Write a small file; another one at `path` is replaced at once."""
+    async def put(self, path: str, data: bytes, *, is_new: bool = False) -> None:
+        """Write a small file; another one at `path` is replaced at once. `is_new`: there is none."""
         await self.ready()
-        before = await self.size(path)
+        before = None if is_new else await self.size(path)
         with self.taking(len(data)):
             with translated(path):
                 await obstore.put_async(self._store, path, data, use_multipart=False)
@@ -122,14 +144,15 @@ class BlobStore:
 
     @asynccontextmanager
     async def writer(
-        self, path: str, *, content_type: str = "", disposition: str = ""
+        self, path: str, *, content_type: str = "", disposition: str = "", is_new: bool = False
     ) -> AsyncIterator[BlobWriter]:
         """Write a file in pieces. It appears when the block ends; an exception leaves what was there.
 
         An object store gives `content_type` and `disposition` to whoever reads the file by its own URL.
+        `is_new`: no file is there.
         """
         await self.ready()
-        before = await self.size(path)
+        before = None if is_new else await self.size(path)
         attributes = {"Content-Type": content_type, "Content-Disposition": disposition}
         file = obstore.open_writer_async(
             self._store,
@@ -151,8 +174,10 @@ class BlobStore:
                 await file.close()
             await self._sync(path)
         except BaseException:  # a cancellation too
-            self._room.give_back(writer.size)
+            self._room.give_up(writer.size)
+            await unbroken(self._remove_if_empty(path))
             raise
+        self._room.keep(writer.size)
         self._room.give_back(before or 0)
 
     async def read(self, path: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
@@ -197,7 +222,7 @@ class BlobStore:
             await obstore.delete_async(self._store, path)
             self._room.give_back(size)
         if self._root is not None:
-            await asyncio.to_thread(disk.sync, (self._root / path).parent)
+            await asyncio.to_thread(disk.sync_removed, self._root / path, self._root)
 
     async def delete_all(self, folder: str) -> None:
         """Every file below `folder`, and the folder."""
@@ -220,11 +245,12 @@ class BlobStore:
                 for each in found:
                     yield each["path"]
 
-    def partial(self, name: str) -> Partial:
-        """The file called `name` among those that are not whole yet."""
-        if self._root is not None:
+    def partial(self, name: str, fence: Fence = FIRST) -> Partial:
+        """The file called `name` among those that are not whole yet. `fence` says whose bytes count where
+        several servers may write it; where that cannot be it means nothing."""
+        if self._root is not None and not self.is_shared:
             return LocalPartial(self, self._root, name)
-        return ObjectPartial(self, self._store, name)
+        return ObjectPartial(self, name, fence)
 
     async def presign(self, path: str, seconds: float) -> str | None:
         """A URL of the object store that serves the file for a time; None where there is no such thing."""
@@ -241,6 +267,25 @@ class BlobStore:
         """`ready`, before anybody asks; who asks hears what is wrong."""
         with suppress(DomainError):
             await self.ready()
+
+    def _stay_up_to_date(self) -> None:
+        """Begin to count again, beside what is done, if it is time."""
+        is_looking = self._looking is not None and not self._looking.done()
+        if self.is_shared and self._is_ready and self._room.is_out_of_date and not is_looking:
+            self._looking = asyncio.create_task(self._look_again(), name="count files again")
+
+    async def _look_again(self) -> None:
+        """Count what all servers of a shared place keep."""
+        try:
+            with translated("files"), self._room.counting() as count:
+                count(await self._sweep())
+        except DomainError as error:
+            log.warning("files cannot be counted now: %s", error.message)
+
+    async def _remove_if_empty(self, path: str) -> None:
+        """The folder that was made for a file which did not come to be."""
+        if self._root is not None:
+            await asyncio.to_thread(disk.remove_empty_parent, self._root / path, self._root)
 
     async def _sync(self, path: str) -> None:
         if self._root is not None:

@@ -6,6 +6,7 @@ behind when the process is killed, and syncs nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -50,6 +51,26 @@ def remove_folder(folder: Path) -> None:
         sync(folder.parent)
 
 
+def remove_empty_parent(path: Path, root: Path) -> bool:
+    """Remove the folder of a file that is gone, if it is empty and no top folder of `root`; whether that was
+    so. Blocks."""
+    if path.parent.parent in (root, root.parent):
+        return False
+    try:
+        path.parent.rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def sync_removed(path: Path, root: Path) -> None:
+    """Return when it is on the disk that a file is gone; its folder goes too if nothing else is in it, unless
+    it is a top folder of `root`. Blocks."""
+    gone = remove_empty_parent(path, root)
+    with suppress(FileNotFoundError):
+        sync(path.parent.parent if gone else path.parent)
+
+
 def sweep(root: Path, age_seconds: float) -> int:
     """Remove what a killed process was writing, if it is of this age, and empty folders; how many bytes the
     other files have. Blocks."""
@@ -61,17 +82,29 @@ def _sweep(folder: str, newest: float) -> tuple[int, bool]:
     kept, is_empty = 0, True
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                size, goes = _sweep(entry.path, newest)
-                if goes:
-                    Path(entry.path).rmdir()
-            else:
-                found = entry.stat(follow_symlinks=False)
-                size = found.st_size
-                goes = "#" in entry.name and found.st_mtime <= newest and bool(_STAGED.fullmatch(entry.name))
-                if goes:
-                    Path(entry.path).unlink()
-                    size = 0
+            try:
+                size, goes = _sweep_entry(entry, newest)
+            except FileNotFoundError:
+                size, goes = 0, True  # another server removed it
             kept += size
             is_empty = is_empty and goes
     return kept, is_empty
+
+
+def _sweep_entry(entry: os.DirEntry[str], newest: float) -> tuple[int, bool]:
+    """The bytes that stay, and whether nothing does."""
+    if entry.is_dir(follow_symlinks=False):
+        size, goes = _sweep(entry.path, newest)
+        if goes:
+            try:
+                Path(entry.path).rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                goes = False  # another server has put something there
+        return size, goes
+    found = entry.stat(follow_symlinks=False)
+    if "#" in entry.name and found.st_mtime <= newest and _STAGED.fullmatch(entry.name):
+        Path(entry.path).unlink()
+        return 0, True
+    return found.st_size, False

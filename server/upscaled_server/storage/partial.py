@@ -5,22 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import obstore
-from obstore.exceptions import AlreadyExistsError
-
-from upscaled_server.errors import Conflict
 from upscaled_server.storage import disk
 from upscaled_server.storage.failures import translated
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
-
     from upscaled_server.storage.blobs import BlobStore
 
 FOLDER = "partial"
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Who writes a file that several servers may write, one after the other: the `writer` of that number goes
+    on behind the first `base` bytes, which are of those before it.
+
+    What a writer before it, which may not know yet that its turn is over, puts there later counts for
+    nothing. Numbers only grow, and no two writers of a file have the same.
+    """
+
+    writer: int = 0
+    base: int = 0
+
+
+FIRST = Fence()
 
 
 class Partial(Protocol):
@@ -36,13 +47,16 @@ class Partial(Protocol):
         """All bytes, in pieces of at most 1 MiB."""
 
     async def move_to(self, path: str) -> None:
-        """Make the bytes the file at `path`, at once and whole. Nothing is left here.
+        """Make the bytes the file at `path`, at once and whole. They may still be here too: `discard` them.
 
         After a crash in the middle, that file is there, or everything is here.
         """
 
     async def discard(self) -> None:
-        """Forget the bytes; that there are none is fine."""
+        """Forget the bytes; that there are none is fine. Those of a later writer stay."""
+
+    async def discard_all(self) -> None:
+        """Forget the bytes of all writers."""
 
 
 class LocalPartial:
@@ -72,6 +86,9 @@ class LocalPartial:
     async def discard(self) -> None:
         await self._blobs.delete(self._name)
 
+    async def discard_all(self) -> None:
+        await self.discard()
+
     def _append(self, data: bytes) -> None:
         with translated(self._name):
             is_new = not self._path.exists()
@@ -98,57 +115,80 @@ class LocalPartial:
         disk.sync(self._path.parent)
 
 
+class _Part(NamedTuple):
+    """An object of a partial file: `length` bytes from `position` on."""
+
+    position: int
+    writer: int
+    length: int
+    path: str
+
+
 class ObjectPartial:
     """Numbered objects, put together at the end: object stores do not append.
 
-    An object is named by the position of its first byte and by its length, so a list tells what is there. Two
-    writers at one position cannot both succeed.
+    An object is named by the position of its first byte, its length and its writer, so a list and the fence
+    tell what is there: objects that follow on each other, where two begin at one position that of the later
+    writer, and from `base` on only those of the fence's own.
     """
 
-    def __init__(self, blobs: BlobStore, store: ObjectStore, name: str) -> None:
+    def __init__(self, blobs: BlobStore, name: str, fence: Fence) -> None:
         self._blobs = blobs
-        self._store = store
         self._folder = f"{FOLDER}/{name}"
+        self._fence = fence
+        self._end: int | None = None
 
     async def size(self) -> int:
-        return sum(length for _, length in await self._parts())
+        return sum(part.length for part in await self._parts())
 
     async def append(self, data: bytes) -> None:
-        await self._blobs.ready()
-        position = await self.size()
-        path = f"{self._folder}/{position:020}-{len(data)}"
-        with self._blobs.taking(len(data)), translated(path):
-            try:
-                await obstore.put_async(self._store, path, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                raise Conflict("somebody else is writing this file", position=position) from None
+        # Nobody else has this writer's number, so nobody else moves the end.
+        position = await self.size() if self._end is None else self._end
+        path = f"{self._folder}/{position:020}-{len(data)}-{self._fence.writer}"
+        await self._blobs.put(path, data, is_new=True)
+        self._end = position + len(data)
 
     async def read(self) -> AsyncIterator[bytes]:
-        for path, _ in await self._parts():
-            async for piece in self._blobs.read(path):
+        for part in await self._parts():
+            async for piece in self._blobs.read(part.path):
                 yield piece
 
     async def move_to(self, path: str) -> None:
         async with self._blobs.writer(path) as writer:
             async for piece in self.read():
                 await writer.write(piece)
-        await self.discard()
 
     async def discard(self) -> None:
+        self._end = None
         # The last first: what is left after a crash is then still the beginning of the file.
-        for path in reversed([path async for path in self._blobs.list(self._folder)]):
-            await self._blobs.delete(path)
+        for part in reversed(await self._all()):
+            if part.writer <= self._fence.writer:
+                await self._blobs.delete(part.path)
 
-    async def _parts(self) -> list[tuple[str, int]]:
-        """Paths and lengths of the objects that follow on each other from the first byte."""
-        found = []
-        position = 0
-        for path in sorted([path async for path in self._blobs.list(self._folder)]):
-            begin, length = map(int, path.rpartition("/")[2].split("-"))
-            if begin == position:
-                found.append((path, length))
-                position += length
+    async def discard_all(self) -> None:
+        self._end = None
+        await self._blobs.delete_all(self._folder)
+
+    async def _parts(self) -> list[_Part]:
+        """Those that follow on each other from the first byte."""
+        by_position: dict[int, _Part] = {}
+        for part in await self._all():
+            if part.writer == self._fence.writer or part.position < self._fence.base:
+                by_position[part.position] = part  # sorted: the latest writer comes last
+        found: list[_Part] = []
+        end = 0
+        while end in by_position:
+            found.append(by_position[end])
+            end += found[-1].length
         return found
+
+    async def _all(self) -> list[_Part]:
+        return sorted([_part(path) async for path in self._blobs.list(self._folder)])
+
+
+def _part(path: str) -> _Part:
+    position, length, writer = map(int, path.rpartition("/")[2].split("-"))
+    return _Part(position, writer, length, path)
 
 
 def _size(path: Path) -> int:

@@ -44,6 +44,19 @@ async def _ended(bench: Bench, job: Job) -> Job:
     return (await bench.jobs.ended(ANNA, job.id, 20)).job
 
 
+def _output(folder: Path, job: Job) -> str:
+    """The path of its output among the blobs."""
+    (path,) = (folder / "blobs" / "outputs" / job.id).iterdir()
+    return str(path.relative_to(folder / "blobs"))
+
+
+def _unlink(folder: Path, job: Job) -> str:
+    """Where its output was."""
+    name = _output(folder, job)
+    (folder / "blobs" / name).unlink()
+    return name
+
+
 async def _one_done(folder: Path, image: bytes = b"an image") -> Job:
     async with open_bench(folder) as bench:
         done = await _ended(bench, await bench.jobs.create(wanted(image)))
@@ -103,9 +116,10 @@ async def test_what_goes_while_it_is_copied_is_not_named_by_the_backup(tmp_path:
         manifest = await asyncio.to_thread(take, live, STORAGE, tmp_path / "backup", copied=after_each_copy)
     assert copies == 2
     assert manifest.missing == []
-    assert list(manifest.files) == [f"outputs/{stays.id}"]
-    kept = [path.name for path in (tmp_path / "backup" / "files").rglob("*") if path.is_file()]
-    assert kept == [stays.id]
+    (name,) = manifest.files
+    assert name.startswith(f"outputs/{stays.id}/")
+    kept = [path for path in (tmp_path / "backup" / "files").rglob("*") if path.is_file()]
+    assert kept == [tmp_path / "backup" / "files" / name]
     restore(tmp_path / "backup", tmp_path / "new", STORAGE)
     async with open_bench(tmp_path / "new") as bench:
         assert await bench.output_of(await bench.book.get("anna", stays.id)) == b"stays"
@@ -215,7 +229,7 @@ async def test_what_has_expired_may_be_gone(tmp_path: Path) -> None:
         assert done.expires is not None
         while time.time() < done.expires:  # noqa: ASYNC110 - the time is the thing
             await asyncio.sleep(0.1)
-        await bench.blobs.delete(f"outputs/{done.id}")
+        await bench.blobs.delete_all(f"outputs/{done.id}")
     assert (await _take(live, tmp_path / "backup")).missing == []
     assert restore(tmp_path / "backup", tmp_path / "new", STORAGE)[1] == []
 
@@ -224,20 +238,20 @@ async def test_an_output_that_is_not_there_is_told_with_its_job_by_both(tmp_path
     live = tmp_path / "live"
     live.mkdir()
     done = await _one_done(live)
-    (live / "blobs" / "outputs" / done.id).unlink()
+    name = _unlink(live, done)
     manifest = await _take(live, tmp_path / "backup")
     (told,) = manifest.missing
-    assert (told.path, told.problem) == (f"outputs/{done.id}", "is not there")
+    assert (told.path, told.problem) == (name, "is not there")
     assert done.id in told.owner
     (told,) = restore(tmp_path / "backup", tmp_path / "new", STORAGE)[1]
-    assert (told.path, told.problem) == (f"outputs/{done.id}", "is not in the backup")
+    assert (told.path, told.problem) == (name, "is not in the backup")
 
 
 async def test_an_output_that_rotted_is_told_and_is_not_handed_out(tmp_path: Path) -> None:
     live = tmp_path / "live"
     live.mkdir()
     done = await _one_done(live)
-    (live / "blobs" / "outputs" / done.id).write_bytes(b"an imagE")
+    (live / "blobs" / _output(live, done)).write_bytes(b"an imagE")
     (told,) = (await _take(live, tmp_path / "backup")).missing
     assert "SHA-256" in told.problem
     (told,) = restore(tmp_path / "backup", tmp_path / "new", STORAGE)[1]
@@ -252,10 +266,11 @@ async def test_a_file_that_was_changed_in_the_backup_is_told(tmp_path: Path) -> 
     live.mkdir()
     done = await _one_done(live)
     await _take(live, tmp_path / "backup")
-    (tmp_path / "backup" / "files" / "outputs" / done.id).write_bytes(b"other bytes")
+    name = _output(live, done)
+    (tmp_path / "backup" / "files" / name).write_bytes(b"other bytes")
     (told,) = restore(tmp_path / "backup", tmp_path / "new", STORAGE)[1]
     assert told.problem == "is damaged in the backup"
-    assert not (tmp_path / "new" / "blobs" / "outputs" / done.id).exists()
+    assert not (tmp_path / "new" / "blobs" / name).exists()
 
 
 @pytest.mark.parametrize("change", ["database", "manifest", "format", "schema"])
@@ -321,8 +336,9 @@ async def test_a_restore_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
     live.mkdir()
     done = await _one_done(live)
     await _take(live, backup)
-    (new / "blobs" / "outputs").mkdir(parents=True)
-    (new / "blobs" / "outputs" / done.id).write_bytes(b"half")
+    half = new / "blobs" / _output(live, done)
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
     (new / "state.db.restoring").write_bytes(b"half")
     assert restore(backup, new, STORAGE)[1] == []
     async with open_bench(new) as bench:
@@ -356,14 +372,13 @@ async def test_nobody_else_can_read_a_backup(tmp_path: Path) -> None:
 
 async def test_in_an_object_store_files_are_looked_for_by_what_it_lists(tmp_path: Path) -> None:
     there, gone, cut = [await _one_done(tmp_path, image) for image in (b"there", b"gone", b"was cut")]
-    (tmp_path / "blobs" / "outputs" / gone.id).unlink()
-    (tmp_path / "blobs" / "outputs" / cut.id).write_bytes(b"was")
-    names = [
-        Named(f"outputs/{job.id}", f"job {job.id}", size) for job, size in ((there, 5), (gone, 4), (cut, 7))
-    ]
+    paths = {job.id: _output(tmp_path, job) for job in (there, gone, cut)}
+    _unlink(tmp_path, gone)
+    (tmp_path / "blobs" / paths[cut.id]).write_bytes(b"was")
+    names = [Named(paths[job.id], f"job {job.id}", size) for job, size in ((there, 5), (gone, 4), (cut, 7))]
     # A folder by its URL is listed in the way of any other store.
     missing = missing_in_store(StorageSettings(blobs_url=(tmp_path / "blobs").as_uri()), names)
     assert [(each.path, each.problem) for each in missing] == [
-        (f"outputs/{gone.id}", "is not there"),
-        (f"outputs/{cut.id}", "has 3 bytes in place of 7"),
+        (paths[gone.id], "is not there"),
+        (paths[cut.id], "has 3 bytes in place of 7"),
     ]

@@ -281,7 +281,7 @@ async def test_an_expired_input_is_gone_before_it_is_deleted(kept: Kept) -> None
     with pytest.raises(NotFound):
         await kept.files.input("anna", short.id)
     for each in (short, long):
-        await kept.files.expire("in", each.id)
+        await kept.files.expire(each.expiry)
     assert [key for key in await kept.keys() if short.id in key] == []
     await kept.files.input("anna", long.id)
 

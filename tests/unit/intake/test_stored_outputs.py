@@ -124,8 +124,8 @@ async def test_an_expired_output_is_gone_before_it_is_deleted(kept: Kept) -> Non
         with pytest.raises(NotFound):
             await kept.files.output(caller, made.id)
     for each in (made, kept_one):
-        await kept.files.expire("out", each.id)
-    assert kept.names() == [f"outputs/{kept_one.id}"]
+        await kept.files.expire(each.expiry)
+    assert kept.names() == [kept_one.path]
     assert [key for key in await kept.keys() if made.id in key] == []
 
 

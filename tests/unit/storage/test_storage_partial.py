@@ -7,11 +7,12 @@ import os
 import pytest
 from obstore.store import MemoryStore
 
-from upscaled_server.errors import Conflict, StorageFull
+from upscaled_server.errors import StorageFull
 from upscaled_server.storage.blobs import BlobStore
-from upscaled_server.storage.partial import ObjectPartial
+from upscaled_server.storage.partial import Fence
 from upscaled_server.storage.room import Room
 
+MAX_BYTES = 10_000_000
 PIECES = [os.urandom(size) for size in (1, 1_000_000, 70_000, 3)]
 
 
@@ -32,6 +33,7 @@ async def test_the_whole_becomes_a_file_and_nothing_is_left(any_blobs: BlobStore
     for piece in PIECES:
         await any_blobs.partial("A").append(piece)
     await any_blobs.partial("A").move_to("inputs/A")
+    await any_blobs.partial("A").discard()
     assert await _read(any_blobs, "inputs/A") == b"".join(PIECES)
     assert await any_blobs.partial("A").size() == 0
     assert [path async for path in any_blobs.list("partial")] == []
@@ -55,15 +57,47 @@ async def test_a_piece_without_room_is_as_if_it_had_never_come(any_blobs: BlobSt
     assert await any_blobs.partial("A").size() == any_blobs.used_bytes == 5
 
 
-async def test_two_servers_cannot_both_write_the_same_piece() -> None:
-    store = MemoryStore()
-    blobs = BlobStore(store, Room(1000, 0, None), None, is_shared=True, is_new=True)
-    await blobs.partial("A").append(b"there")
+def _objects() -> BlobStore:
+    return BlobStore(MemoryStore(), Room(MAX_BYTES, 0, None), None, is_shared=True, is_new=True)
 
-    class Behind(ObjectPartial):
-        async def size(self) -> int:
-            return 0
 
-    with pytest.raises(Conflict):
-        await Behind(blobs, store, "A").append(b"again")
-    assert await blobs.partial("A").size() == 5
+async def _now(blobs: BlobStore, fence: Fence) -> bytes:
+    return b"".join([piece async for piece in blobs.partial("A", fence).read()])
+
+
+async def test_what_a_writer_before_adds_behind_the_base_counts_for_nothing() -> None:
+    blobs = _objects()
+    before = blobs.partial("A", Fence(1))
+    await before.append(b"there")
+    await before.append(b"late")
+    now = Fence(2, 5)
+    assert await _now(blobs, now) == b"there"
+    await blobs.partial("A", now).append(b"it goes on")
+    await before.append(b"later")
+    assert await _now(blobs, now) == b"thereit goes on"
+
+
+async def test_of_two_writers_at_one_position_the_later_one_counts_also_for_those_after_it() -> None:
+    blobs = _objects()
+    before = blobs.partial("A", Fence(1))
+    await before.append(b"there")
+    second = blobs.partial("A", Fence(2, 5))
+    await second.append(b"second")
+    for piece in (b"before", b"be", b"fore"):
+        await before.append(piece)
+    third = Fence(3, 11)
+    assert await _now(blobs, third) == b"theresecond"
+    await blobs.partial("A", third).append(b"third")
+    await second.append(b"late")
+    assert await _now(blobs, third) == b"theresecondthird"
+
+
+async def test_what_is_discarded_by_a_writer_before_leaves_the_bytes_of_the_later_one() -> None:
+    blobs = _objects()
+    await blobs.partial("A", Fence(1)).append(b"wrong")
+    await blobs.partial("A", Fence(2)).append(b"right")
+    await blobs.partial("A", Fence(1)).discard()
+    assert await _now(blobs, Fence(2)) == b"right"
+    assert blobs.used_bytes == 5
+    await blobs.partial("A", Fence(2)).discard_all()
+    assert blobs.used_bytes == 0
