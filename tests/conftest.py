@@ -9,9 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import both_stores, nats_servers
+from tests import both_stores, nats_servers, s3_server
 from tests.both_stores import OpenStore
 from tests.nats_servers import NatsServer
+from tests.s3_server import S3Server
 from upscaled_server.state.store import Store
 
 REPO = Path(__file__).resolve().parents[1]
@@ -51,6 +52,21 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
     """One for all tests that leave it running; each has a bucket of its own."""
     with nats_servers.nats_server(tmp_path_factory.mktemp("nats")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """One for all tests."""
+    with s3_server.s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of the test's own, which this process may use."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.new_bucket()
 
 
 @pytest.fixture(params=both_stores.STORES)

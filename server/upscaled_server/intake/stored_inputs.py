@@ -22,7 +22,7 @@ from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.intake.owner import Owner
 from upscaled_server.intake.stored_progress import InputEntry, Progress
 from upscaled_server.intake.stored_quota import Quotas
-from upscaled_server.intake.stored_records import StoredInput, input_from, input_key, to_value
+from upscaled_server.intake.stored_records import StoredInput, input_from, input_key, input_path, to_value
 from upscaled_server.intake.stored_turns import Turn, Turns, another_goes_on
 from upscaled_server.intake.stored_writing import Hold, Writing
 from upscaled_server.intake.upload import Pace, UploadMemory, check_chunk
@@ -233,9 +233,9 @@ class Inputs:
     async def _delete_bytes(self, input_id: str) -> None:
         await self._blobs.partial(input_id).discard_all()
         if self._blobs.is_shared:
-            await self._blobs.delete_all(f"inputs/{input_id}")
+            await self._blobs.delete_all(input_path(input_id))
         else:
-            await self._blobs.delete(f"inputs/{input_id}")
+            await self._blobs.delete(input_path(input_id))
 
     async def _receive(
         self, writing: Writing, offset: int, chunks: AsyncIterator[tuple[bytes, bool]]

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 from upscaled_server.errors import Conflict, DataLoss, NotFound
 from upscaled_server.intake.stored_quota import Quotas
-from upscaled_server.intake.stored_records import StoredInput, input_from, input_key, to_value
+from upscaled_server.intake.stored_records import StoredInput, input_from, input_key, input_path, to_value
 from upscaled_server.intake.stored_turns import another_goes_on
 from upscaled_server.state.store import Store, VersionChanged
+from upscaled_server.state.ulid import new_ulid
 from upscaled_server.storage.blobs import BlobStore
-from upscaled_server.storage.partial import Partial
+from upscaled_server.storage.partial import Moved, Partial
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +40,38 @@ class Progress:
         record = entry.record
         if record.complete:
             return entry, record.size_bytes
-        size = await self._blobs.size(record.path)
-        if size is not None:
-            sha256 = await _sha256(self._blobs.read(record.path))
-            return await self._complete(entry, size, sha256), size
+        if not self._blobs.is_shared and (size := await self._blobs.size(record.path)) is not None:
+            moved = Moved(size, await _sha256(self._blobs.read(record.path)))
+            return await self._complete(entry, record.kept, moved), size
         size = await self._partial(record).size()
         if record.announced_bytes and size == record.announced_bytes:
             entry = await self.seal(entry, size)
         return entry, size
 
     async def seal(self, entry: InputEntry, size: int) -> InputEntry:
-        """Make what was written the input. Raises `DataLoss` if it is not what was announced; nothing is
-        there then. Raises `Conflict` if another call goes on with it, `NotFound`."""
+        """Make the `size` bytes that were written the input. Raises `DataLoss` if they are not what was
+        announced; nothing is there then. Raises `Conflict` if another call goes on with it, `NotFound`.
+
+        Several servers may do so at once, each in a place of its own; the first that writes it down counts.
+        """
         record = entry.record
-        partial = self._partial(record)
-        found = await _sha256(partial.read())
-        if record.announced_sha256 and found != record.announced_sha256:
-            await self._start_again(entry)
-            raise DataLoss(
-                "the SHA-256 of what was written is not the one announced; write again from 0",
-                limit=record.announced_sha256.hex(),
-                actual=found.hex(),
-            )
-        await partial.move_to(record.path)
-        return await self._complete(entry, size, found)
+        kept = new_ulid() if self._blobs.is_shared else ""
+        path = input_path(record.id, kept)
+        try:
+            moved = await self._partial(record).move_to(path, expected=record.announced_sha256)
+        except NotFound:
+            # Whoever came to the end before has removed what it was made of.
+            return await self._completed_by_another(record)
+        except DataLoss:
+            try:
+                await self._start_again(entry)
+            except Conflict:
+                return await self._completed_by_another(record)
+            raise
+        if moved.size != size:
+            await self._blobs.delete(path)
+            return await self._completed_by_another(record)
+        return await self._complete(entry, kept, moved)
 
     async def take_over(self, entry: InputEntry, committed: int) -> tuple[InputEntry, int]:
         """Become the writer, behind the bytes that are there; from then on those of writers before count for
@@ -91,26 +100,27 @@ class Progress:
         await self._partial(record).discard()
         await self._quotas.settle(record.caller, "in", record.id, 0)
 
-    async def _complete(self, entry: InputEntry, size: int, sha256: bytes) -> InputEntry:
+    async def _complete(self, entry: InputEntry, kept: str, moved: Moved) -> InputEntry:
         record = entry.record
+        done = replace(record, complete=True, kept=kept, size_bytes=moved.size, sha256=moved.sha256)
         try:
-            entry = await self._changed(entry, replace(record, complete=True, size_bytes=size, sha256=sha256))
+            entry = await self._changed(entry, done)
         except Conflict:
+            await self._blobs.delete(done.path)
             entry = await self._completed_by_another(record)
         await self._partial(record).discard()
-        await self._quotas.settle(record.caller, "in", record.id, size)
+        await self._quotas.settle(record.caller, "in", record.id, moved.size)
         return entry
 
     async def _completed_by_another(self, record: StoredInput) -> InputEntry:
         """The same input, if somebody else came to the same end. Raises `Conflict` and `NotFound` where it
-        did not; then what was made here goes."""
+        did not."""
         found = await self._now(record.id)
-        if found is not None and found.record.complete and found.record.fence == record.fence:
-            return found
-        await self._blobs.delete(record.path)
         if found is None:
             raise NotFound("input", record.id)
-        raise another_goes_on()
+        if not found.record.complete or found.record.fence != record.fence:
+            raise another_goes_on()
+        return found
 
     async def _changed(self, entry: InputEntry, record: StoredInput) -> InputEntry:
         """Raises `Conflict` if it was changed by anybody else."""

@@ -16,7 +16,8 @@ class StoredInput:
 
     `announced_bytes` (0: not announced) and `announced_sha256` are what it is to become; `size_bytes` and
     `sha256` what it is once `complete`. Where several servers may write it, `writer` counts the calls that
-    did, and the last of them goes on behind the first `base` bytes; otherwise both stay 0.
+    did, the last of them goes on behind the first `base` bytes, and `kept` names the file that one of them
+    made of it; otherwise these stay as they are.
     """
 
     id: str
@@ -31,6 +32,7 @@ class StoredInput:
     sha256: bytes = b""
     writer: int = 0
     base: int = 0
+    kept: str = ""
 
     @property
     def expiry(self) -> Expiry:
@@ -42,12 +44,8 @@ class StoredInput:
 
     @property
     def path(self) -> str:
-        """Where the whole file is among the blobs: each writer has a place of its own."""
-        return f"{self.folder}/{self.writer}" if self.writer else self.folder
-
-    @property
-    def folder(self) -> str:
-        return f"inputs/{self.id}"
+        """Where the whole file is among the blobs."""
+        return input_path(self.id, self.kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,11 @@ StoredFile = StoredInput | StoredOutput
 
 def input_key(input_id: str) -> str:
     return f"inputs/{input_id}"
+
+
+def input_path(input_id: str, kept: str = "") -> str:
+    """The one place of a server by itself, and the folder of all places that several servers have."""
+    return f"inputs/{input_id}/{kept}" if kept else f"inputs/{input_id}"
 
 
 def outputs_folder(output_id: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from upscaled_server.errors import DataLoss
 from upscaled_server.storage import disk
 from upscaled_server.storage.failures import translated
 
@@ -34,6 +36,13 @@ class Fence:
 FIRST = Fence()
 
 
+class Moved(NamedTuple):
+    """What became a file; `sha256` is 32 bytes."""
+
+    size: int
+    sha256: bytes
+
+
 class Partial(Protocol):
     """A file that is being written. One caller of it at a time."""
 
@@ -46,10 +55,11 @@ class Partial(Protocol):
     def read(self) -> AsyncIterator[bytes]:
         """All bytes, in pieces of at most 1 MiB."""
 
-    async def move_to(self, path: str) -> None:
+    async def move_to(self, path: str, *, expected: bytes = b"") -> Moved:
         """Make the bytes the file at `path`, at once and whole. They may still be here too: `discard` them.
 
-        After a crash in the middle, that file is there, or everything is here.
+        Raises `DataLoss`, and changes nothing, if `expected` is given and is not their SHA-256. After a crash
+        in the middle, that file is there, or everything is here.
         """
 
     async def discard(self) -> None:
@@ -79,9 +89,15 @@ class LocalPartial:
     def read(self) -> AsyncIterator[bytes]:
         return self._blobs.read(self._name)
 
-    async def move_to(self, path: str) -> None:
+    async def move_to(self, path: str, *, expected: bytes = b"") -> Moved:
+        sha256, size = hashlib.sha256(), 0
+        async for piece in self.read():
+            await asyncio.to_thread(sha256.update, piece)
+            size += len(piece)
+        found = _checked(sha256.digest(), expected)
         with translated(path):
             await asyncio.to_thread(self._move, self._root / path)
+        return Moved(size, found)
 
     async def discard(self) -> None:
         await self._blobs.delete(self._name)
@@ -153,10 +169,14 @@ class ObjectPartial:
             async for piece in self._blobs.read(part.path):
                 yield piece
 
-    async def move_to(self, path: str) -> None:
+    async def move_to(self, path: str, *, expected: bytes = b"") -> Moved:
+        sha256 = hashlib.sha256()
         async with self._blobs.writer(path) as writer:
             async for piece in self.read():
+                await asyncio.to_thread(sha256.update, piece)
                 await writer.write(piece)
+            found = _checked(sha256.digest(), expected)
+        return Moved(writer.size, found)
 
     async def discard(self) -> None:
         self._end = None
@@ -189,6 +209,16 @@ class ObjectPartial:
 def _part(path: str) -> _Part:
     position, length, writer = map(int, path.rpartition("/")[2].split("-"))
     return _Part(position, writer, length, path)
+
+
+def _checked(found: bytes, expected: bytes) -> bytes:
+    if expected and found != expected:
+        raise DataLoss(
+            "the SHA-256 of what was written is not the one announced; write again from 0",
+            limit=expected.hex(),
+            actual=found.hex(),
+        )
+    return found
 
 
 def _size(path: Path) -> int:

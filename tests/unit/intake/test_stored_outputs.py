@@ -8,7 +8,7 @@ import os
 import time
 
 import pytest
-from stored_tools import ANNA, BEN, Kept, joined, keeping, store_output
+from stored_tools import ANNA, BEN, Kept, Place, joined, keeping, store_output
 from tests.both_stores import OpenStore
 
 from upscaled_server.access.caller import Caller
@@ -72,7 +72,7 @@ async def test_an_output_that_is_broken_off_leaves_nothing(kept: Kept, error: ty
         ) as writer:
             await writer.write(DATA)
             raise error
-    assert kept.names() == await kept.keys() == []
+    assert await kept.left_over() == []
     assert await kept.files.stored_bytes("anna") == kept.blobs.used_bytes == 0
 
 
@@ -113,7 +113,7 @@ async def test_a_deleted_output_leaves_nothing(kept: Kept) -> None:
     made = await store_output(kept, new_ulid(), DATA, expires_at=_later())
     await kept.files.delete_output(made.id)
     await kept.files.delete_output(made.id)
-    assert kept.names() == await kept.keys() == []
+    assert await kept.left_over() == []
     assert await kept.files.stored_bytes("anna") == kept.blobs.used_bytes == 0
 
 
@@ -129,11 +129,11 @@ async def test_an_expired_output_is_gone_before_it_is_deleted(kept: Kept) -> Non
     assert [key for key in await kept.keys() if made.id in key] == []
 
 
-async def test_sums_are_right_again_after_a_restart(kept: Kept, open_store: OpenStore) -> None:
+async def test_sums_are_right_again_after_a_restart(kept: Kept, open_store: OpenStore, place: Place) -> None:
     for _ in range(3):
         await store_output(kept, new_ulid(), DATA, expires_at=_later())
     await kept.store.aclose()
-    async with keeping(kept.folder, open_store=open_store) as again:
+    async with keeping(kept.folder, open_store=open_store, place=place) as again:
         assert await again.files.stored_bytes("anna") == again.blobs.used_bytes == 3 * len(DATA)
         assert await again.files.stored_bytes("ben") == 0
 
