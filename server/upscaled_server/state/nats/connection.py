@@ -21,6 +21,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableError
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, ProcessingFailed, Unavailable
+from upscaled_server.state.nats import credentials
 from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.nats.tasks import cancel_for_certain, heeding_cancellation
 from upscaled_server.state.store import MAX_VALUE_BYTES
@@ -267,12 +268,7 @@ class Connection:
         given: dict[str, Any] = {}
         settings = self._settings
         if settings.cluster_credentials_file is not None:
-            if not settings.cluster_credentials_file.is_file():
-                raise FailedPrecondition(
-                    f"UPSCALED_CLUSTER_CREDENTIALS_FILE: {settings.cluster_credentials_file} is not a file",
-                    path=str(settings.cluster_credentials_file),
-                )
-            given["user_credentials"] = str(settings.cluster_credentials_file)
+            given |= credentials.options(settings.cluster_credentials_file)
         if settings.cluster_ca_file is not None or settings.cluster_url.startswith("tls://"):
             try:
                 given["tls"] = ssl.create_default_context(cafile=settings.cluster_ca_file)
