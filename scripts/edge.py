@@ -3,7 +3,9 @@
     python scripts/edge.py [--listen HOST:PORT] [--server HOST:PORT] [--tls FOLDER] [--check]
 
 Runs `deploy/envoy/envoy.yaml` with these addresses and the paths of this checkout. Without `--server` a
-server is started too, on the embedded default, and stopped at the end. `--tls`: the port is encrypted with
+server is started too, on the embedded default, and stopped at the end. Several servers of one cluster are
+separated by commas: calls go to those whose health is SERVING, and what is about jobs and files to those of
+which that is said of the service `Jobs`. `--tls`: the port is encrypted with
 `tls.crt` and `tls.key` of the folder, the names in a Kubernetes Secret, which may change; with `ca.crt` there
 too only clients with a certificate of it are served.
 """
@@ -28,6 +30,8 @@ from generate_stubs import write_descriptors
 REPO = Path(__file__).resolve().parents[1]
 ENVOY = REPO / "deploy" / "envoy" / "envoy.yaml"
 PLAYGROUND = REPO / "deploy" / "playground"
+# What is about jobs and files.
+_SHARED_STATE = ("/v1/jobs", "/v1/inputs", "/v1/outputs", "/upscaled.v1.Jobs/", "/upscaled.v1.Blobs/")
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 
 
@@ -45,7 +49,8 @@ def envoy_binary() -> str:
 
 @dataclass(frozen=True)
 class Addresses:
-    """Each HOST:PORT; without `admin` there is no administration port. `tls`: a folder of certificates."""
+    """Each HOST:PORT, `server` several of them separated by commas; without `admin` there is no
+    administration port. `tls`: a folder of certificates."""
 
     listen: str
     server: str
@@ -64,13 +69,64 @@ def configuration(at: Addresses, folder: Path) -> dict[str, Any]:
     listener["address"]["socket_address"] = _address(at.listen)
     if at.tls is not None:
         listener["filter_chains"][0]["transport_socket"] = _encrypted(at.tls, folder)
-    (locality,) = resources["clusters"][0]["load_assignment"]["endpoints"]
-    locality["lb_endpoints"][0]["endpoint"]["address"]["socket_address"] = _address(at.server)
+    servers = at.server.split(",")
+    (upstream,) = resources["clusters"]
+    (locality,) = upstream["load_assignment"]["endpoints"]
+    locality["lb_endpoints"] = [
+        {"endpoint": {"address": {"socket_address": _address(each)}}} for each in servers
+    ]
+    if len(servers) > 1:
+        _balance(listener, resources)
     if at.admin:
         values["admin"]["address"]["socket_address"] = _address(at.admin)
     else:
         del values["admin"]
     return values
+
+
+def _balance(listener: dict[str, Any], resources: dict[str, Any]) -> None:
+    """Health decides which servers get calls: of each server, and of its jobs, which a server that has lost
+    what it shares with others does not take. A call that did not reach a server is sent to another one."""
+    (calls,) = resources["clusters"]
+    jobs = {**calls, "name": "upscaled-jobs"}
+    jobs["load_assignment"] = {**calls["load_assignment"], "cluster_name": "upscaled-jobs"}
+    for cluster, service in ((calls, ""), (jobs, "upscaled.v1.Jobs")):
+        cluster["lb_policy"] = "LEAST_REQUEST"
+        cluster["health_checks"] = [
+            {
+                "timeout": "2s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {"service_name": service},
+            }
+        ]
+        # Rather an error than a call to a server that said it is not ready.
+        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0}}
+    resources["clusters"] = [calls, jobs]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (host,) = manager["route_config"]["virtual_hosts"]
+    for route in host["routes"]:
+        if "route" in route:
+            route["route"]["retry_policy"] = {
+                "retry_on": "connect-failure,refused-stream",
+                "num_retries": 3,
+                "retry_host_predicate": [
+                    {
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3"
+                            ".PreviousHostsPredicate"
+                        },
+                    }
+                ],
+            }
+    (api,) = (route for route in host["routes"] if route["match"] == {"prefix": "/v1/"})
+    host["routes"] = [
+        {**api, "match": {"prefix": prefix}, "route": {**api["route"], "cluster": "upscaled-jobs"}}
+        for prefix in _SHARED_STATE
+    ] + host["routes"]
 
 
 def _encrypted(certificates: Path, folder: Path) -> dict[str, Any]:
@@ -159,7 +215,9 @@ def check() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--listen", default="127.0.0.1:8080", help="where HTTP is served")
-    parser.add_argument("--server", default="", help="a running server; otherwise one is started")
+    parser.add_argument(
+        "--server", default="", help="running servers, separated by commas; otherwise one is started"
+    )
     parser.add_argument("--tls", type=Path, help="a folder with tls.crt, tls.key and, for mutual TLS, ca.crt")
     parser.add_argument("--check", action="store_true", help="only let Envoy check the configuration")
     options = parser.parse_args()

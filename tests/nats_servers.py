@@ -90,8 +90,9 @@ def nats_server(folder: Path, *, config: str = "", program: str = "") -> Iterato
 
 
 @contextmanager
-def nats_cluster(folder: Path) -> Iterator[dict[str, NatsServer]]:
-    """Three nodes by name. Skips where the program is not installed."""
+def nats_cluster(folder: Path, *, options: str = "") -> Iterator[dict[str, NatsServer]]:
+    """Three nodes by name. `options` of the section `cluster` are added to those that it needs anyway. Skips
+    where the program is not installed."""
     names = ["n1", "n2", "n3"]
     ports = free_ports(6)
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[3:])
@@ -100,7 +101,8 @@ def nats_cluster(folder: Path) -> Iterator[dict[str, NatsServer]]:
             folder / name,
             port=ports[index],
             config=f"server_name: {name}\n"
-            f'cluster {{ name: tests, listen: "127.0.0.1:{ports[3 + index]}", routes: [{routes}] }}',
+            f'cluster {{ name: tests, listen: "127.0.0.1:{ports[3 + index]}", routes: [{routes}]\n'
+            f"{options} }}",
         )
         for index, name in enumerate(names)
     }
