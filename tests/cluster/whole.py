@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,35 +74,33 @@ class Cluster:
 
 
 @contextmanager
-def cluster(
-    folder: Path,
-    *,
-    replicas: int = 3,
-    with_edge: bool = False,
-    cluster_urls: Mapping[int, Sequence[str]] | None = None,
-    **environ: str,
-) -> Iterator[Cluster]:
-    """All of it, serving; ended for certain. `cluster_urls`: where single servers, by their number, find the
-    nodes of NATS instead of where these are.
-    """
-    with ExitStack() as stack:
-        made = stack.enter_context(unstarted(folder, replicas=replicas, **environ))
-        for number, urls in (cluster_urls or {}).items():
-            replica = made.replicas[number]
-            replica.environ = {**replica.environ, "UPSCALED_CLUSTER_URL": ",".join(urls)}
-        for replica in made.replicas:
-            replica.start()
-        for replica in made.replicas:
-            replica.wait()
-        made.address = f"ipv4:{','.join(each.address for each in made.replicas)}"
-        if with_edge:
-            made.address = stack.enter_context(edge([each.address for each in made.replicas]))
+def cluster(folder: Path, *, replicas: int = 3, with_edge: bool = False, **environ: str) -> Iterator[Cluster]:
+    """All of it, serving; ended for certain."""
+    with (
+        unstarted(folder, replicas=replicas, **environ) as made,
+        serving(made, with_edge=with_edge),
+    ):
         yield made
 
 
 @contextmanager
+def serving(made: Cluster, *, with_edge: bool = False) -> Iterator[None]:
+    """Start all servers; `unstarted` ends them."""
+    for replica in made.replicas:
+        replica.start()
+    for replica in made.replicas:
+        replica.wait()
+    addresses = [each.address for each in made.replicas]
+    made.address = f"ipv4:{','.join(addresses)}"
+    with ExitStack() as stack:
+        if with_edge:
+            made.address = stack.enter_context(edge(addresses))
+        yield
+
+
+@contextmanager
 def unstarted(folder: Path, *, replicas: int, **environ: str) -> Iterator[Cluster]:
-    """What servers share, and servers that are yet to be started."""
+    """What servers share, and servers that are yet to be started. Not from within a running event loop."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         # Nodes tell clients of each other, which would lead around a proxy.
