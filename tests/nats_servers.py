@@ -38,6 +38,10 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "server.conf"

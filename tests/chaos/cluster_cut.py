@@ -184,8 +184,8 @@ def main() -> int:
     record = Record(
         "cluster_cut",
         "Cluster",
-        f"{jobs} jobs at 3 replicas, one of which loses the network to NATS for {seconds:g} s, silently; a job "
-        "holds with the bytes of an undisturbed run, a call to that replica meanwhile if it is answered",
+        f"{jobs} jobs at 3 replicas, one of which loses the network to NATS for {seconds:g} s, silently; a "
+        "job holds with the bytes of an undisturbed run, a call to that replica meanwhile if it is answered",
         options.short,
         tried=jobs,
     )

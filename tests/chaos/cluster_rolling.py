@@ -100,8 +100,9 @@ def main() -> int:
     record = Record(
         "cluster_rolling",
         "Cluster",
-        f"calls and jobs of {_CALLERS} callers at 3 replicas, each of which is stopped with SIGTERM and started "
-        f"again {rounds} times; a call or job holds if the SDK, with its own retries, has the right bytes",
+        f"calls and jobs of {_CALLERS} callers at 3 replicas, each of which is stopped with SIGTERM and "
+        f"started again, {rounds} times; a call or job holds if the SDK, with its own retries, has the right "
+        "bytes",
         options.short,
     )
     began = time.monotonic()
