@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ edge-test: $(VENV)/.edge ## HTTP through a real Envoy, and the playground in a r
 edge-descriptors: $(READY) ## the descriptor set that Envoy needs beside deploy/envoy/envoy.yaml
 	@$(BIN)/python scripts/generate_stubs.py --descriptors deploy/envoy/upscaled.pb
 
+cluster-demo: $(VENV)/.edge ## three servers, three nodes of NATS, S3 and Envoy here; 100 jobs, and kill -9 on the way (DEMO_ARGS=--jobs N)
+	@$(BIN)/python -m tests.cluster.demo $(DEMO_ARGS)
+
 manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fitting the server (needs kubectl)
 	@$(BIN)/python -m pytest -q tests/kubernetes $(PYTEST_ARGS)
 
@@ -109,6 +112,11 @@ chaos: $(READY) ## kill the server 20 times under 300 jobs, cut transfers of 200
 	@$(BIN)/python -m tests.chaos.transfers $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.http2_resets $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.silent_peers $(CHAOS_ARGS)
+
+cluster-chaos: $(VENV)/.edge ## a cluster under kill -9, a cut network, a rolling restart (CHAOS_ARGS=--short)
+	@$(BIN)/python -m tests.chaos.cluster_jobs $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos.cluster_cut $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos.cluster_rolling $(CHAOS_ARGS)
 
 soak: $(READY) ## the whole corpus of images through a running server, three times (SOAK_ARGS=--corpus --short …)
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
@@ -147,6 +155,9 @@ bench-edge: $(VENV)/.edge ## what HTTP through Envoy adds to gRPC, and 200 calle
 
 bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 	@$(BIN)/python -m tests.benchmarks.jobs_store
+
+bench-cluster: $(READY) ## eight servers and two against one, on simulated devices; writes docs/benchmarks/cluster.json
+	@$(BIN)/python -m tests.benchmarks.cluster
 
 bench-autoscaling: $(READY) ## a day of traffic and autoscaling, simulated; writes docs/benchmarks/autoscaling.json
 	@$(BIN)/python -m tests.benchmarks.autoscaling

@@ -21,6 +21,7 @@ from upscaled._errors import (
     OverloadedError,
     QuotaExceededError,
     ResourceExhaustedError,
+    ServerError,
     UnavailableError,
     UpscaledError,
 )
@@ -37,6 +38,8 @@ _NOT_CONNECTED = re.compile(
     r"|network is unreachable|no route to host",
     re.IGNORECASE,
 )
+# What it says when a proxy gave the call up because the server behind it was gone in the middle of it.
+_BROKEN_OFF = re.compile(r"RST_STREAM|stream removed", re.IGNORECASE)
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, request_id: str = "") -> UpscaledError:
@@ -48,6 +51,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, *, target: str, request_id: str 
     kind = _kind(code, details, message)
     if kind is UnavailableError and not details.reason and _NOT_CONNECTED.search(message):
         kind, message = ConnectError, _no_connection(target, message)
+    if kind is ServerError and not details.reason and _BROKEN_OFF.search(message):
+        kind, message = UnavailableError, f"the connection broke in the middle of the call: {message}"
     return _error(kind, code, details, message, request_id)
 
 

@@ -11,7 +11,7 @@ import grpc.aio
 
 from upscaled._aio.proof import FileCheck
 from upscaled._aio.transport import Transport
-from upscaled._errors import BrokenStreamError, ServerError, UpscaledError
+from upscaled._errors import BrokenStreamError, ServerError, UnavailableError, UpscaledError
 from upscaled._retry import Deadline
 from upscaled._uploads import Upload
 from upscaled.v1 import options_pb2, result_pb2, server_pb2, upscaler_pb2
@@ -75,7 +75,7 @@ async def _events(
 async def _raise_what_is_behind(error: ServerError, transport: Transport, deadline: Deadline) -> None:
     """grpc makes INTERNAL of whatever status a call ended with when a write of ours met its end
     (grpc/grpc#36066). What is refused before it is read, for a wrong key, is found out by asking again for
-    something small.
+    something small; where nothing is refused, the server was gone, and another one may be there.
     """
     if error.reason or not error.message.startswith(LOCAL_FAILURE):
         return
@@ -85,6 +85,9 @@ async def _raise_what_is_behind(error: ServerError, transport: Transport, deadli
         await transport.server.GetServerInfo(
             server_pb2.GetServerInfoRequest(), timeout=seconds, metadata=transport.metadata
         )
+    raise UnavailableError(
+        "the connection broke while the image was sent", request_id=error.request_id
+    ) from error
 
 
 async def _send(call: Any, start: upscaler_pb2.UpscaleStart, upload: Upload | None) -> None:
