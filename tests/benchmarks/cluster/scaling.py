@@ -1,0 +1,87 @@
+"""Whole servers on simulated devices: how much more several get done than one, and what a job costs the
+processors around the devices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.telemetry import cpu_seconds
+from tests.cluster.traffic import PATIENT, Traffic
+from tests.cluster.whole import Cluster, cluster
+from upscaled import AsyncClient, AsyncJob
+
+# Makes the networks of workers take a fixed time; found by the interpreter in its path as it starts.
+_SIMULATED = Path(__file__).parents[1] / "simulated_device"
+_CALLER = "bench"
+_EDGE_SHARE = 0.1
+"""Of the jobs, at the beginning and at the end: not all servers have work then."""
+
+
+def measure(replicas: int, device_seconds: float, jobs: int) -> dict[str, Any]:
+    """Jobs per second of the whole, with more of them waiting than can be worked on."""
+    path = f"{_SIMULATED}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cluster(
+            Path(folder), replicas=replicas, PYTHONPATH=path, SIMULATED_SECONDS=str(device_seconds)
+        ) as made,
+    ):
+        key = made.make_key(_CALLER)
+        return asyncio.run(_measure(made, key, jobs, device_seconds))
+
+
+async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) -> dict[str, Any]:
+    replicas = len(made.replicas)
+    async with AsyncClient(made.address, api_key=key, retries=PATIENT) as client:
+        warm = Traffic(client)
+        await warm.create(range(100_000, 100_000 + 4 * replicas))
+        await warm.finish()
+        before, began = _cpu(made), time.monotonic()
+        traffic = Traffic(client)
+        await traffic.create(range(jobs))
+        await traffic.finish()
+        seconds, after = time.monotonic() - began, _cpu(made)
+        ended = sorted([_end_of(job) async for job in client.jobs.list() if _number(job) < jobs])
+    wrong = [each.error for each in traffic.outcomes.values() if not each.sha256]
+    if wrong or len(ended) != jobs:
+        raise RuntimeError(f"{len(wrong)} of {jobs} jobs failed, such as: {wrong[:1]}")
+    edge = round(jobs * _EDGE_SHARE)
+    middle = ended[edge : jobs - edge]
+    rate = (len(middle) - 1) / (middle[-1] - middle[0])
+    return {
+        "replicas": replicas,
+        "jobs": jobs,
+        "jobs_per_second": round(rate, 3),
+        "share_of_the_devices_used": round(rate * device_seconds / replicas, 4),
+        "cpu_ms_per_job": {
+            name: round((after[name] - before[name]) / jobs * 1e3, 1) for name in sorted(before)
+        },
+        "attempts_beyond_the_first": traffic.repeated,
+        "load_average": round(os.getloadavg()[0], 1),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _cpu(made: Cluster) -> Mapping[str, float]:
+    """Processor seconds of all processes of a kind."""
+    servers = [cpu_seconds(replica.pid) for replica in made.replicas]
+    return {
+        "servers": sum(each["server"] for each in servers),
+        "their_workers_and_codecs": sum(each["all"] - each["server"] for each in servers),
+        "nats_nodes": sum(cpu_seconds(node.pid)["server"] for node in made.nodes.values()),
+    }
+
+
+def _number(job: AsyncJob) -> int:
+    return int(job.labels["number"])
+
+
+def _end_of(job: AsyncJob) -> float:
+    assert job.end_time is not None
+    return job.end_time.timestamp()
