@@ -93,7 +93,8 @@ class Traffic:
                 again = await self._made(number, data)
                 outcome.made_twice = again.id != job.id
         except UpscaledError as error:
-            outcome.error = f"not created: {type(error).__name__}: {error}"
+            outcome.state, outcome.error = "refused", f"not created: {type(error).__name__}: {error}"
+            self._changed.set()
             return
         outcome.job_id = job.id
         self._jobs[number] = job
