@@ -52,7 +52,8 @@ class NatsServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = self.folder / "server.conf"
         settings.write_text(
-            f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self.folder}/js" }}\n{self._config}'
+            f'listen: "127.0.0.1:{self.port}"\n'
+            f'jetstream {{ store_dir: "{self.folder}/js", max_file_store: 1TB }}\n{self._config}'
         )
         self._process = subprocess.Popen(
             [self._program, "-c", str(settings), "-l", str(self.folder / "log")],
