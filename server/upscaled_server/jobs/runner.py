@@ -70,7 +70,8 @@ class Runner:
         self._max_running = max_running
         self._max_restarts = max_restarts
         self._clock = clock
-        self._running: dict[str, asyncio.Task[Made]] = {}
+        # Two may be at one job for a moment: of a turn that was lost, and of the one that came after it.
+        self._running: set[asyncio.Task[Made]] = set()
         self._slots: list[asyncio.Task[None]] = []
         self._stopping = False
 
@@ -87,7 +88,7 @@ class Runner:
         """Running jobs go back to the queue."""
         self._stopping = True
         self._queue.close()
-        for task in self._running.values():
+        for task in self._running:
             task.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
 
@@ -169,7 +170,7 @@ class Runner:
             place.tiles = 0
             place.show(job)
             task = asyncio.create_task(self._work_on(job, place, turn), name=f"job {job.id}")
-            self._running[job.id] = task
+            self._running.add(task)
             if self._stopping:
                 task.cancel()
             ends = [
@@ -179,7 +180,7 @@ class Runner:
             try:
                 await asyncio.wait([task])
             finally:
-                del self._running[job.id]
+                self._running.discard(task)
                 for each in ends:
                     each.cancel()
                 await asyncio.gather(*ends, return_exceptions=True)

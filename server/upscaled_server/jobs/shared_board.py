@@ -71,7 +71,8 @@ class SharedBoard:
             async with self._news.answering(job.id, lambda: pack(place)):
                 yield place
         finally:
-            del self._working[job.id]
+            if self._working.get(job.id) is place:  # not of an attempt that came after this one was lost
+                del self._working[job.id]
             await _ended(telling)
 
     @asynccontextmanager

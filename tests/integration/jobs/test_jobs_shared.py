@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
@@ -13,11 +14,15 @@ from jobs_bench import ANNA, Bench, Images, open_bench, until, wanted
 
 from upscaled_server.errors import QuotaExceeded
 from upscaled_server.jobs.following import JobEvent
+from upscaled_server.jobs.ids import first_id_at
 from upscaled_server.jobs.job import Job, State
+from upscaled_server.jobs.places import input_path
 from upscaled_server.jobs.records import job_key
 from upscaled_server.pipeline.events import Progress
 from upscaled_server.pipeline.request import Request, TileOptions
+from upscaled_server.state import requests
 from upscaled_server.state.nats.settings import ClusterSettings
+from upscaled_server.state.nats.work.queue import WorkQueue
 
 
 class Gate:
@@ -187,3 +192,44 @@ async def test_jobs_of_a_killed_server_run_again_elsewhere(tmp_path: Path, clust
             done = (await other.jobs.ended(ANNA, job.id, 60)).job
             assert (done.state, done.attempts, done.restarts) == (State.SUCCEEDED, 2, 1)
             assert await other.output_of(done) == b"an image"
+
+
+async def test_a_job_that_is_taken_up_again_and_again_without_an_end_fails(
+    tmp_path: Path, cluster: ClusterSettings
+) -> None:
+    cluster = cluster.model_copy(update={"cluster_max_deliveries": 3})
+    async with open_bench(tmp_path, cluster=cluster, start=False) as bench:
+        job = await bench.jobs.create(wanted())
+        work = await WorkQueue.open(cluster, max_deliveries=3)
+        for _ in range(3):
+            async with asyncio.timeout(30):
+                lease = await work.take()
+            assert lease is not None
+            assert lease.item.id == job.id
+            await lease.again(0)
+        await work.aclose()
+    async with open_bench(tmp_path, cluster=cluster) as bench:
+        failed = (await bench.jobs.ended(ANNA, job.id, 30)).job
+        assert failed.state is State.FAILED
+        assert failed.failure is not None
+        assert "too often" in failed.failure.message
+        assert bench.images.began == []
+        await bench.settled()
+
+
+async def test_what_a_killed_server_never_acknowledged_goes(tmp_path: Path, cluster: ClusterSettings) -> None:
+    async with open_bench(tmp_path, cluster=cluster, start=False) as bench:
+        made = await bench.jobs.create(wanted(request_id="kept"))
+        an_hour_ago = first_id_at(time.time() - 3600)
+        begun = replace(made, id=an_hour_ago, request_id="left")
+        await bench.book.mark_live(begun)
+        await requests.claim(
+            bench.book.store, "anna", "left", kind="job", payload_sha256="x", new_id=begun.id
+        )
+        await bench.blobs.put(input_path(begun.id), b"an image")
+    async with open_bench(tmp_path, cluster=cluster) as bench:
+        assert (await bench.jobs.ended(ANNA, made.id, 30)).job.state is State.SUCCEEDED
+        await bench.settled()
+        assert bench.left_over() == []
+        assert await bench.book.find_live("anna", begun.id) is None
+        assert len(await bench.book.store.range("requests/anna")) == 1
