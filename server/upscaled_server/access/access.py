@@ -119,7 +119,10 @@ class Access:
             raise Unauthenticated("the key is not valid")
         self._check_time(key)
         self.directory.note_use(key)
-        return Identity(self.directory.caller(key.caller).caller, key.id, key.admin)
+        try:
+            return Identity(self.directory.caller(key.caller).caller, key.id, key.admin)
+        except NotFound:  # another server is deleting the caller, and its keys with it
+            raise Unauthenticated("the key is not valid") from None
 
     def _identify_token(self, tokens: Tokens, presented: str) -> Identity:
         name = tokens.caller_of(presented)

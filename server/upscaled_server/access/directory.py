@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -19,7 +20,8 @@ DEFAULT_OVERLAP_SECONDS = 24 * 3600.0
 
 
 class Directory:
-    """Reads are from memory and never wait. Changes are written first and then seen by the next call.
+    """Reads are from memory and never wait. Changes are written first and then seen by the next call; those
+    of other servers that share the store are seen a moment later, by whoever runs `follow`.
 
     What is mounted from a file goes before what is stored, and cannot be changed here.
     """
@@ -37,6 +39,12 @@ class Directory:
         """Read everything. Raises `ProcessingFailed` for entries that are damaged."""
         await self._callers.load()
         await self._keys.load()
+
+    async def follow(self) -> None:
+        """Take over what other servers change, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._callers.follow())
+            group.create_task(self._keys.follow())
 
     def mount(self, mounted: Mounted) -> None:
         """Take over the content of the file, in place of what it held before."""
@@ -131,17 +139,27 @@ class Directory:
         # Keys first: cut short, it leaves a caller without them, which can be deleted again.
         await self._keys.delete_of(name)
         await self._callers.delete(record)
+        # Another server may have made one in between; who makes one later sees that the caller is gone.
+        await self._keys.delete_of(name)
 
     async def _create_key(
         self, caller: str, description: str, admin: bool, lifetime: float | None
     ) -> tuple[Key, str]:
         self._stored_caller(caller)
-        return await self._keys.create(caller, description, admin, lifetime)
+        return await self._of_caller(await self._keys.create(caller, description, admin, lifetime))
 
     async def _rotate_key(self, key_id: str, overlap: float) -> tuple[Key, str]:
         old = self._stored_key(key_id)
         self._stored_caller(old.caller)
-        return await self._keys.rotate(old, overlap)
+        return await self._of_caller(await self._keys.rotate(old, overlap))
+
+    async def _of_caller(self, created: tuple[Key, str]) -> tuple[Key, str]:
+        """A new key, unless another server has deleted the caller meanwhile. Raises `NotFound`."""
+        key = created[0]
+        if not await self._callers.is_kept(key.caller):
+            await self._keys.delete(key)
+            raise NotFound("caller", key.caller)
+        return created
 
     async def _revoke_key(self, key_id: str) -> Key:
         return await self._keys.revoke(self._stored_key(key_id))

@@ -50,6 +50,11 @@ def key_key(key: Key) -> str:
     return f"{KEYS}/{key.caller}/{round(key.created * 1000):013d}-{key.id}"
 
 
+def key_id(store_key: str) -> str:
+    """The id in what `key_key` gives."""
+    return store_key.rpartition("-")[2]
+
+
 def caller_value(caller: Caller, created: float) -> bytes:
     return _encode(asdict(caller) | {"created": created})
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 
 from upscaled_server.access import keys, records
 from upscaled_server.access.keys import Key
 from upscaled_server.access.records import KeyRecord
-from upscaled_server.errors import FailedPrecondition, LimitExceeded, NotFound
-from upscaled_server.state.store import Store
+from upscaled_server.errors import FailedPrecondition, LimitExceeded, NotFound, ProcessingFailed
+from upscaled_server.state.change_reader import ChangeReader
+from upscaled_server.state.store import Entry, Store, VersionChanged
+
+_LOG = logging.getLogger(__name__)
 
 MAX_WORKING_KEYS = 100
 """Of one caller."""
@@ -22,7 +28,7 @@ _USE_PRECISION_SECONDS = 60.0
 class StoredKeys:
     """Changes go to the store first, and are made one at a time (`Changes`).
 
-    `on_end` is told the id of every key that is revoked or forgotten.
+    `on_end` is told the id of every key that is revoked or forgotten, by whomever.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float], on_end: Callable[[str], None]) -> None:
@@ -35,8 +41,18 @@ class StoredKeys:
 
     async def load(self) -> None:
         """Read everything. Raises `ProcessingFailed` for entries that are damaged."""
+        gone = set(self._by_id)
         async for entry in records.read_all(self._store, records.KEYS):
-            self._remember(records.read_key(entry))
+            record = records.read_key(entry)
+            self._remember(record)
+            gone.discard(record.key.id)
+        for key_id in gone:
+            self._remove(key_id)
+
+    async def follow(self) -> None:
+        """Take over what others change, for ever."""
+        with closing(ChangeReader(self._store, records.KEYS, self._take, self.load)) as reader:
+            await reader.follow()
 
     def __len__(self) -> int:
         """Ended ones count."""
@@ -63,19 +79,21 @@ class StoredKeys:
     def note_use(self, key: Key) -> None:
         """A call was made with the key, mounted or stored; written down by `flush_uses`."""
         now = self._clock()
-        if now - (self._uses.get(key.id) or key.last_used or 0.0) >= _USE_PRECISION_SECONDS:
+        if now - (self._last_used(key) or 0.0) >= _USE_PRECISION_SECONDS:
             self._uses[key.id] = now - now % _USE_PRECISION_SECONDS
 
     def with_use(self, key: Key) -> Key:
         """The key with its last use, to the minute."""
-        used = self._uses.get(key.id)
-        return key if used is None else replace(key, last_used=used)
+        return replace(key, last_used=self._last_used(key))
 
     async def flush_uses(self) -> None:
+        """Of several servers that do so, the latest use stays."""
         for key_id, used in list(self._uses.items()):
             if key_id in self._by_id:
-                await self._write(replace(self._by_id[key_id].key, last_used=used))
-                del self._uses[key_id]
+                with suppress(NotFound):  # deleted meanwhile
+                    await self._change(key_id, partial(_used_at, used=used))
+                if self._uses.get(key_id) == used:
+                    del self._uses[key_id]
 
     async def create(
         self, caller: str, description: str, admin: bool, lifetime: float | None
@@ -108,22 +126,25 @@ class StoredKeys:
                 key=old.id,
             )
         created = await self.create(old.caller, old.description, old.admin, old.lifetime)
-        ends = now + overlap if old.expires is None else min(old.expires, now + overlap)
-        await self._write(replace(old, expires=ends))
+        await self._change(old.id, lambda key: _expiring_by(key, now + overlap))
         return created
 
     async def revoke(self, key: Key) -> Key:
-        """The key as it is then."""
-        if key.revoked is None:
-            key = key.ended_at(self._clock())
-            await self._write(key)
-            self._on_end(key.id)
-        return self.with_use(key)
+        """The key as it is then. Raises `NotFound` if somebody else has deleted it."""
+        now = self._clock()
+        return self.with_use(
+            await self._change(key.id, lambda each: each if each.revoked is not None else each.ended_at(now))
+        )
 
     async def delete_of(self, caller: str) -> None:
-        """Every key of a caller."""
+        """Every key of a caller, also those that others have made and nobody here has heard of."""
+        async for entry in records.read_all(self._store, f"{records.KEYS}/{caller}"):
+            self._take(entry.key, entry)
         for record in self._of(caller):
-            await self._forget(record)
+            await self._forget(record.key.id)
+
+    async def delete(self, key: Key) -> None:
+        await self._forget(key.id)
 
     async def _make_room(self, caller: str, now: float) -> None:
         of_caller = self._of(caller)
@@ -139,23 +160,79 @@ class StoredKeys:
             )
         surplus = max(0, len(ended) - _MAX_ENDED_KEYS)
         for each in sorted(ended, key=lambda record: record.key.created)[:surplus]:
-            await self._forget(each)
+            await self._forget(each.key.id)
 
     def _of(self, caller: str) -> list[KeyRecord]:
         return [record for record in self._by_id.values() if record.key.caller == caller]
 
-    async def _write(self, key: Key) -> None:
-        record = self._by_id[key.id]
-        version = await self._store.update(records.key_key(key), records.key_value(key), record.version)
-        self._remember(KeyRecord(key, version))
+    async def _change(self, key_id: str, edit: Callable[[Key], Key]) -> Key:
+        """The key after the change, which is made to what others have made of it. Raises `NotFound`."""
+        while (key := edit(self.get(key_id))) != (record := self._by_id[key_id]).key:
+            try:
+                version = await self._store.update(
+                    records.key_key(key), records.key_value(key), record.version
+                )
+            except VersionChanged:
+                await self._read_again(record)
+            else:
+                self._remember(KeyRecord(key, version))
+                break
+        return key
+
+    async def _forget(self, key_id: str) -> None:
+        """That it is gone already is fine."""
+        while (record := self._by_id.get(key_id)) is not None:
+            try:
+                await self._store.delete(records.key_key(record.key), record.version)
+            except VersionChanged:
+                await self._read_again(record)
+            else:
+                self._remove(key_id)
+
+    async def _read_again(self, record: KeyRecord) -> None:
+        """After somebody else has changed it."""
+        key = records.key_key(record.key)
+        entry = await self._store.get(key)
+        if entry is None:
+            self._remove(record.key.id)
+        else:
+            self._remember(records.read_key(entry))
+
+    def _take(self, store_key: str, entry: Entry | None) -> None:
+        if entry is None:
+            self._remove(records.key_id(store_key))
+            return
+        try:
+            self._remember(records.read_key(entry))
+        except ProcessingFailed as error:
+            _LOG.error("%s", error.message)
 
     def _remember(self, record: KeyRecord) -> None:
-        self._by_id[record.key.id] = record
-        self._ids[record.key.digest] = record.key.id
+        """Unless what is known is newer."""
+        key = record.key
+        known = self._by_id.get(key.id)
+        if known is not None and known.version >= record.version:
+            return
+        self._by_id[key.id] = record
+        self._ids[key.digest] = key.id
+        if known is not None and known.key.revoked is None and key.revoked is not None:
+            self._on_end(key.id)
 
-    async def _forget(self, record: KeyRecord) -> None:
-        await self._store.delete(records.key_key(record.key), record.version)
-        del self._by_id[record.key.id]
-        del self._ids[record.key.digest]
-        self._uses.pop(record.key.id, None)
-        self._on_end(record.key.id)
+    def _remove(self, key_id: str) -> None:
+        record = self._by_id.pop(key_id, None)
+        if record is not None:
+            del self._ids[record.key.digest]
+            self._uses.pop(key_id, None)
+            self._on_end(key_id)
+
+    def _last_used(self, key: Key) -> float | None:
+        """Here or, as far as it was written down, anywhere."""
+        return max(self._uses.get(key.id, 0.0), key.last_used or 0.0) or None
+
+
+def _used_at(key: Key, used: float) -> Key:
+    return key if (key.last_used or 0.0) >= used else replace(key, last_used=used)
+
+
+def _expiring_by(key: Key, moment: float) -> Key:
+    return replace(key, expires=moment if key.expires is None else min(key.expires, moment))

@@ -127,7 +127,9 @@ async def test_an_attempt_that_fails_leaves_what_the_other_needs(store: Store) -
             await charge.settle(MEGAPIXEL)
 
 
-async def test_what_is_charged_while_another_looks_is_seen_in_one_place_or_the_other(store: Store) -> None:
+async def test_what_is_charged_while_another_looks_is_seen_in_one_place_or_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with servers(store, store) as (here, there):
         caller = caller_with(2)
         assert await there.kept.remaining(caller) == 2
@@ -140,7 +142,7 @@ async def test_what_is_charged_while_another_looks_is_seen_in_one_place_or_the_o
                 return await store.range(prefix, **options)
 
             settled: list[Decimal] = []
-            there.reached.range = settled_meanwhile
+            monkeypatch.setattr(there.reached, "range", settled_meanwhile, raising=False)
             with pytest.raises(QuotaExceeded):
                 await pay(there.kept, caller)
             assert settled == [2]
