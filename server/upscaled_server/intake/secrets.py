@@ -6,16 +6,21 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import closing
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from upscaled_server.errors import FailedPrecondition
-from upscaled_server.state.store import KeyExists, Store
+from upscaled_server.state.change_reader import ChangeReader
+from upscaled_server.state.store import Entry, KeyExists, Store
 from upscaled_server.state.ulid import new_ulid
+
+_LOG = logging.getLogger(__name__)
 
 _KEY = "secrets/signing"
 _KEY_BYTES = 32
@@ -36,8 +41,15 @@ class SecretSettings(BaseSettings):
 class Secrets:
     """Signing keys, the newest first."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        self.keys = tuple(keys)
+    def __init__(self, keys: Sequence[bytes], *, kept_in: Store | None = None) -> None:
+        """`kept_in`: the store that they come from, if they do."""
+        self._kept_in = kept_in
+        self._keys = list(keys)
+
+    @property
+    def keys(self) -> Sequence[bytes]:
+        """The same sequence always: who holds it has the keys of now."""
+        return self._keys
 
     @classmethod
     async def load(cls, settings: SecretSettings, store: Store) -> Secrets:
@@ -45,7 +57,25 @@ class Secrets:
 
         Raises `FailedPrecondition` for a key that is too short; no message holds a key.
         """
-        return cls(given_keys(settings) or await _kept(store))
+        given = given_keys(settings)
+        return cls(given) if given else cls(await _kept(store), kept_in=store)
+
+    async def follow(self) -> None:
+        """Take over what another server changes of the keys in the store, for ever; where they come from the
+        settings there is nothing to do."""
+        if self._kept_in is not None:
+            with closing(ChangeReader(self._kept_in, _KEY, lambda _key, _entry: None, self._read)) as reader:
+                await reader.follow()
+
+    async def _read(self) -> None:
+        if self._kept_in is None or (entry := await self._kept_in.get(_KEY)) is None:
+            return
+        try:
+            keys = _keys_of(entry)
+        except (ValueError, TypeError, KeyError):
+            _LOG.error("the entry %s cannot be read: the signing keys stay as they were", _KEY)
+        else:
+            self._keys[:] = keys or self._keys
 
     def webhook_keys(self, caller: str) -> list[bytes]:
         """What the callbacks of a caller are signed with: 32 bytes each, the newest first."""
@@ -80,4 +110,8 @@ async def _kept(store: Store) -> list[bytes]:
         except KeyExists:
             return await _kept(store)
         return [key]
+    return _keys_of(entry)
+
+
+def _keys_of(entry: Entry) -> list[bytes]:
     return [base64.b64decode(each["key"]) for each in json.loads(entry.value)]

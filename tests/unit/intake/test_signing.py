@@ -85,7 +85,7 @@ async def test_a_key_is_made_once_and_kept(store: Store) -> None:
 
 async def test_given_keys_are_used_in_their_order(store: Store) -> None:
     given = SecretSettings(signing_keys=SecretStr(f" {'n' * 32},{'o' * 40}, "))
-    assert (await Secrets.load(given, store)).keys == (b"n" * 32, b"o" * 40)
+    assert list((await Secrets.load(given, store)).keys) == [b"n" * 32, b"o" * 40]
     assert await store.get("secrets/signing") is None
 
 
