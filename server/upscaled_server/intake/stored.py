@@ -46,6 +46,10 @@ class StoredFiles:
         )
         self._outputs = Outputs(store, blobs, self._quotas)
 
+    async def follow(self) -> None:
+        """Count what other servers that share the store keep for callers, for ever."""
+        await self._quotas.follow()
+
     async def create_input(
         self,
         caller: Owner,

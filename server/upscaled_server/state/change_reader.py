@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 from itertools import islice
 
 from upscaled_server.errors import DomainError
@@ -72,6 +72,13 @@ class ChangeReader:
                 _LOG.log(level, "what was changed under %s is read later: %s", self._prefix, error.message)
                 level = logging.DEBUG  # said once
                 await asyncio.sleep(_AGAIN_SECONDS)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is taken while the context lasts, so that what is read within is not older than what was
+        taken before; what was changed meanwhile is taken afterwards."""
+        async with self._one_reader:
+            yield
 
     async def _read(self) -> None:
         unread = self._watch.unread
