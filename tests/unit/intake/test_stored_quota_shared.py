@@ -6,10 +6,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from tests.both_stores import nats_opener
 from tests.nats_servers import NatsServer
+from tests.reached_store import Reached
 
 from upscaled_server.access.caller import Caller
 from upscaled_server.errors import QuotaExceeded
@@ -140,6 +142,57 @@ async def test_what_was_stored_before_it_followed_is_known(store: Store) -> None
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await here.stored_bytes("anna") == 30
+
+
+async def test_what_is_heard_late_of_an_own_change_does_not_undo_a_later_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Reached(store)
+    written, go = asyncio.Event(), asyncio.Event()
+
+    async def update(key: str, value: bytes, version: int) -> int:
+        changed = await store.update(key, value, version)
+        written.set()
+        await go.wait()
+        return changed
+
+    monkeypatch.setattr(slow, "update", update, raising=False)
+    async with following(slow, store) as (here, there):
+        await here.begin(ANNA, "in", "a")
+        settling = asyncio.create_task(here.settle("anna", "in", "a", 50))
+        await written.wait()
+        await there.settle("anna", "in", "a", 90)
+        await stores(here, 90)
+        go.set()
+        await settling
+        assert await here.stored_bytes("anna") == 90
+
+
+async def test_what_is_deleted_while_a_server_reads_is_not_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Reached(store)
+    read, go = asyncio.Event(), asyncio.Event()
+
+    async def read_slowly(prefix: str, **options: Any) -> list[Entry]:
+        page = await store.range(prefix, **options)
+        if prefix == "stored/anna" and not read.is_set():
+            read.set()
+            await go.wait()
+        return page
+
+    monkeypatch.setattr(slow, "range", read_slowly, raising=False)
+    async with following(slow, store) as (here, there):
+        await keep(there, "a", 60)
+        await here.stored_bytes("ben")
+        reading = asyncio.create_task(here.stored_bytes("anna"))
+        await read.wait()
+        await there.end("anna", "out", "a")
+        await keep(there, "b", 5, Caller("ben"))
+        await asyncio.sleep(0.1)  # for what was told to be taken, if nothing keeps it from that
+        go.set()
+        await reading
+        await stores(here, 0)
 
 
 async def test_a_server_that_is_far_behind_counts_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
