@@ -282,8 +282,15 @@ async def _spend_at_random(made: list[Server], store: Store, chance: random.Rand
             ), outcome
     for each in made:
         each.reached.become("near")
-        await each.kept.aclose()
     total = await spent(store, caller)
+    usage = await made[0].kept.usage(caller.name, Month.at(NOW).start)
+    for each in made:
+        async with asyncio.timeout(20):
+            # What was told last may be on its way.
+            while await each.kept.remaining(caller) != limit - total:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert await each.kept.usage(caller.name, Month.at(NOW).start) == usage
+        await each.kept.aclose()
     assert total <= limit
     assert admitted
     assert refused
