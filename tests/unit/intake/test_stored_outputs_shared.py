@@ -183,3 +183,28 @@ async def test_an_output_of_a_server_that_ended_is_made_again_by_another(pair: P
         if not not_done:
             return
     raise AssertionError("it never came to its end")
+
+
+@pytest.mark.parametrize("meanwhile", ["made by another", "made and deleted", "begun and deleted"])
+async def test_a_server_that_comes_back_and_ends_at_any_step_leaves_nothing_that_is_not_cleared_up(
+    pair: Pair, meanwhile: str
+) -> None:
+    for steps in range(20):
+        output_id = new_ulid()
+        paused = _writer(pair.other, output_id)
+        await (await paused.__aenter__()).write(FIRST)
+        if meanwhile != "begun and deleted":
+            await store_output(pair.one, output_id, SECOND, expires_at=_later() + 1)
+        if meanwhile != "made by another":
+            await pair.one.files.delete_output(output_id)
+        with ends_after(pair.other, steps) as not_done, suppress(Conflict, Ended):
+            await paused.__aexit__(None, None, None)
+        if meanwhile == "made by another":
+            await pair.one.clear_up()
+            assert await _content(pair.one, output_id) == SECOND
+            assert len(pair.one.names()) == 1
+            await pair.one.files.delete_output(output_id)
+        assert await pair.one.left_over() == []
+        if not not_done:
+            return
+    raise AssertionError("it never came to its end")
