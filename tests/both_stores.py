@@ -35,8 +35,10 @@ def sqlite_opener(path: Path) -> OpenStore:
 
 
 def nats_opener(server: NatsServer, settings: ClusterSettings | None = None) -> OpenStore:
-    settings = settings or settings_for([server])
+    return nats_store_opener(settings or settings_for([server]))
 
+
+def nats_store_opener(settings: ClusterSettings) -> OpenStore:
     @asynccontextmanager
     async def opened() -> AsyncIterator[Store]:
         store = await NatsStore.open(settings)

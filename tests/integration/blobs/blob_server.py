@@ -1,4 +1,5 @@
-"""The service of files on a port of its own, in this process or in another."""
+"""The service of files on a port of its own, in this process or in another; by itself, or one of several over
+the state and the files of `UPSCALED_CLUSTER_URL` and `UPSCALED_BLOBS_URL`."""
 
 from __future__ import annotations
 
@@ -6,12 +7,13 @@ import asyncio
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 import grpc.aio
+from tests.both_stores import OpenStore, nats_store_opener, sqlite_opener
 
 from upscaled.v1 import blobs_pb2_grpc
 from upscaled_server.access.access import Access
@@ -29,7 +31,8 @@ from upscaled_server.intake.stored import StoredFiles
 from upscaled_server.intake.stored_records import StoredOutput
 from upscaled_server.intake.upload import UploadMemory
 from upscaled_server.pipeline.limits import LimitSettings
-from upscaled_server.state.sqlite import SqliteStore
+from upscaled_server.state.nats.settings import ClusterSettings
+from upscaled_server.state.store import Store
 from upscaled_server.state.ulid import new_ulid
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
@@ -44,7 +47,7 @@ class BlobServer:
     address: str
     files: StoredFiles
     blobs: BlobStore
-    store: SqliteStore
+    store: Store
     signer: UrlSigner
     memory: UploadMemory
     folder: Path
@@ -79,19 +82,27 @@ async def serving(
     with_keys: bool = True,
     limits: LimitSettings | None = None,
     storage: StorageSettings | None = None,
+    open_store: OpenStore | None = None,
+    peer: BlobServer | None = None,
 ) -> AsyncIterator[BlobServer]:
+    """In SQLite and a folder of its own, unless `open_store` and `storage` give places that servers share;
+    `peer`: one that is there already, whose keys are good here too."""
     limits = limits or LimitSettings()
-    store = await SqliteStore.open(folder / "state.db")
+    folder.mkdir(exist_ok=True)
+    stack = AsyncExitStack()
+    store = await stack.enter_async_context((open_store or sqlite_opener(folder / "state.db"))())
     directory = Directory(store)
     await directory.load()
-    keys = {}
-    if with_keys:
+    keys = {} if peer is None else peer.keys
+    if with_keys and peer is None:
         for each in CALLERS:
             await directory.create_caller(each)
             keys[each.name] = (await directory.create_key(each.name))[1]
-    blobs = await BlobStore.open(storage or StorageSettings(min_free_bytes=0), folder)
+    blobs = await BlobStore.open(
+        storage or StorageSettings(min_free_bytes=0), folder, has_peers=open_store is not None
+    )
     await blobs.ready()
-    memory = UploadMemory(limits.max_uploading_bytes)
+    memory = UploadMemory(limits.max_uploading_bytes) if peer is None else peer.memory
     files = StoredFiles(
         store,
         blobs,
@@ -113,12 +124,14 @@ async def serving(
         yield BlobServer(f"127.0.0.1:{port}", files, blobs, store, signer, memory, folder, keys)
     finally:
         await server.stop(0)
-        await store.aclose()
+        await stack.aclose()
 
 
 async def _until_killed(doing: str, folder: Path) -> None:
     """Serve, or write an output; say the address, or the output's id, when it can be met in the middle."""
-    async with serving(folder, with_keys=False) as server:
+    cluster = ClusterSettings()
+    open_store = nats_store_opener(cluster) if cluster.cluster_url else None
+    async with serving(folder, with_keys=False, open_store=open_store) as server:
         if doing == "serve":
             print(server.address, flush=True)
             await asyncio.Event().wait()
@@ -132,7 +145,7 @@ async def _until_killed(doing: str, folder: Path) -> None:
             height=1,
             expires_at=time.time() + 1000,
         ) as writer:
-            await writer.write(bytes(5_000_000))
+            await writer.write(bytes(20_000_000))
             print(output_id, flush=True)
             await asyncio.Event().wait()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,6 +16,16 @@ from upscaled.v1 import blobs_pb2, blobs_pb2_grpc
 
 Metadata = Sequence[tuple[str, str]]
 Stub = blobs_pb2_grpc.BlobsStub
+
+
+class Alternating:
+    """A client whose calls go to one server after the other."""
+
+    def __init__(self, stubs: Sequence[Stub]) -> None:
+        self._stubs = cycle(stubs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next(self._stubs), name)
 
 
 async def writes(

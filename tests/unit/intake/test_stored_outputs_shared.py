@@ -185,6 +185,21 @@ async def test_an_output_of_a_server_that_ended_is_made_again_by_another(pair: P
     raise AssertionError("it never came to its end")
 
 
+async def test_an_attempt_that_is_broken_off_leaves_nothing_that_is_not_cleared_up(pair: Pair) -> None:
+    """At whichever step of it the server ends."""
+    for steps in range(60):
+        with ends_after(pair.one, steps) as not_done, suppress(Ended, ValueError):
+            async with _writer(pair.one, new_ulid()) as writer:
+                await writer.write(FIRST)
+                raise ValueError("broken off")
+        for entry in await pair.other.store.range("outputs"):
+            await pair.other.files.delete_output(entry.key.partition("/")[2])
+        assert await pair.other.left_over() == []
+        if not not_done:
+            return
+    raise AssertionError("it never came to its end")
+
+
 @pytest.mark.parametrize("meanwhile", ["made by another", "made and deleted", "begun and deleted"])
 async def test_a_server_that_comes_back_and_ends_at_any_step_leaves_nothing_that_is_not_cleared_up(
     pair: Pair, meanwhile: str
