@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import random
 import time
+import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -100,6 +102,23 @@ async def test_a_signed_url_serves_its_output_without_a_key(stub: Stub, server: 
     assert (await download(stub, signed)).data == DATA[5:]
     # Whoever has a key of another caller may use the URL too.
     assert (await download(stub, signed, server.key("ben"))).data == DATA[5:]
+
+
+@pytest.mark.parametrize("servers", ["two over nats and s3"], indirect=True)
+async def test_where_the_object_store_can_sign_its_own_url_serves_the_output(
+    stub: Stub, server: BlobServer
+) -> None:
+    made = await server.output(DATA)
+    answer = await stub.SignOutput(
+        blobs_pb2.SignOutputRequest(output_id=made.id, lifetime=Duration(seconds=30)),
+        metadata=server.key("anna"),
+    )
+
+    def get() -> bytes:
+        with urllib.request.urlopen(answer.url, timeout=60) as found:
+            return bytes(found.read())
+
+    assert await asyncio.to_thread(get) == DATA
 
 
 async def test_only_a_right_signature_opens_an_output(stub: Stub, server: BlobServer) -> None:

@@ -1,5 +1,5 @@
-"""A server that is killed in the middle of things, and started again on the same folder, or followed by another
-over the same files."""
+"""A server that is killed in the middle of things, and started again on the same folder, or followed by
+another over the same files."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ async def test_what_comes_in_while_the_writer_changes_is_not_taken_back(pair: Pa
         return await update(key, value, version)
 
     pair.other.store.update = slow_update  # type: ignore[method-assign]
-    done = await pair.other.files.write_input(ANNA, made.id, 1_000_000, chunks(DATA[1_000_000:]))
+    done = await pair.other.files.write_input(ANNA, made.id, 1_500_000, chunks(DATA[1_500_000:]))
     assert told == [1_500_000]
     assert done.sha256 == SHA256
 
