@@ -277,9 +277,9 @@ class Inputs:
             entry = await self._entry(entry.record.caller, entry.record.id)
             if entry.record.fence != writing.hold.entry.record.fence:
                 raise another_goes_on()
-            entry, committed = await self._progress.of(entry)
+            entry, _ = await self._progress.of(entry)
             if not entry.record.complete:
-                entry = await self._progress.seal(entry, committed)
+                entry = await self._progress.seal(entry)
             return entry.record
 
     async def _entry(self, caller: str, input_id: str) -> InputEntry:

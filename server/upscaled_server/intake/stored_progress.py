@@ -45,11 +45,11 @@ class Progress:
             return await self._complete(entry, record.kept, moved), size
         size = await self._partial(record).size()
         if record.announced_bytes and size == record.announced_bytes:
-            entry = await self.seal(entry, size)
+            entry = await self.seal(entry)
         return entry, size
 
-    async def seal(self, entry: InputEntry, size: int) -> InputEntry:
-        """Make the `size` bytes that were written the input. Raises `DataLoss` if they are not what was
+    async def seal(self, entry: InputEntry) -> InputEntry:
+        """Make the bytes that were written the input. Raises `DataLoss` if they are not what was
         announced; nothing is there then. Raises `Conflict` if another call goes on with it, `NotFound`.
 
         Several servers may do so at once, each in a place of its own; the first that writes it down counts.
@@ -60,7 +60,7 @@ class Progress:
         try:
             moved = await self._partial(record).move_to(path, expected=record.announced_sha256)
         except NotFound:
-            # Whoever came to the end before has removed what it was made of.
+            # Whoever came to the end before has removed what it is made of.
             return await self._completed_by_another(record)
         except DataLoss:
             try:
@@ -68,9 +68,6 @@ class Progress:
             except Conflict:
                 return await self._completed_by_another(record)
             raise
-        if moved.size != size:
-            await self._blobs.delete(path)
-            return await self._completed_by_another(record)
         return await self._complete(entry, kept, moved)
 
     async def take_over(self, entry: InputEntry, committed: int) -> tuple[InputEntry, int]:
@@ -107,7 +104,7 @@ class Progress:
             entry = await self._changed(entry, done)
         except Conflict:
             await self._blobs.delete(done.path)
-            entry = await self._completed_by_another(record)
+            return await self._completed_by_another(record)
         await self._partial(record).discard()
         await self._quotas.settle(record.caller, "in", record.id, moved.size)
         return entry

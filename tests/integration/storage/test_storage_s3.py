@@ -1,4 +1,4 @@
-"""Files in S3: sent in parts while they are made, there when they are whole, read in ranges, served by URL."""
+"""Files in S3: sent in parts while they are made, there when they are whole, read in ranges, and by URL."""
 
 from __future__ import annotations
 

@@ -182,6 +182,7 @@ async def test_a_server_that_comes_to_the_end_late_spoils_nothing(pair: Pair, sh
     status = await pair.one.files.write_input(ANNA, made.id, 0, chunks(DATA))
     assert (status.complete, status.sha256) == (True, SHA256)
     assert await _content(pair.one, made.id) == DATA
+    assert await _stored_bytes(pair.one) == len(DATA)
     assert len(pair.one.names()) == 1
 
 
