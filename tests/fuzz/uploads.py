@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.fuzz.record import Found
-from tests.unit.intake.stored_tools import ANNA, BEN, Kept, keeping
+from tests.unit.intake.stored_tools import ANNA, BEN, Kept, keeping, keeping_twice
 from upscaled_server.errors import (
     AlreadyExists,
     DataLoss,
@@ -32,6 +33,7 @@ from upscaled_server.errors import (
     NotFound,
     OutOfRange,
 )
+from upscaled_server.intake.stored_quota import Quotas
 
 _STEPS = 30
 # What is written is not to outlive the machine, and a disk's syncs would be most of the time.
@@ -62,14 +64,25 @@ class UploadMachine(RuleBasedStateMachine):
 
     steps: ClassVar[int] = 0
 
+    async def open_servers(self, folder: Path) -> list[Kept]:
+        return [await self._stack.enter_async_context(keeping(folder))]
+
+    async def stored_bytes(self) -> int:
+        return await self._kept.files.stored_bytes(ANNA.name)
+
     def __init__(self) -> None:
         super().__init__()
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="upscaled-fuzz-", dir=_FOLDER))
-        self._kept: Kept = self._runner.run(self._stack.enter_async_context(keeping(Path(folder))))
+        self._servers = cycle(self._runner.run(self.open_servers(Path(folder))))
         self._inputs: dict[str, _Expected] = {}
         self._requests = 0
+
+    @property
+    def _kept(self) -> Kept:
+        """Each call goes to another server than the one before."""
+        return next(self._servers)
 
     def teardown(self) -> None:
         self._runner.run(self._stack.aclose())
@@ -211,10 +224,10 @@ class UploadMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_status_is_as_expected(self) -> None:
-        type(self).steps += 1
+        UploadMachine.steps += 1
         for input_id, expected in self._inputs.items():
             self._check_status(input_id, expected)
-        stored = self._runner.run(self._kept.files.stored_bytes(ANNA.name))
+        stored = self._runner.run(self.stored_bytes())
         assert stored == sum(expected.committed for expected in self._inputs.values())
 
     def _check_status(self, input_id: str, expected: _Expected) -> None:
@@ -246,6 +259,18 @@ class UploadMachine(RuleBasedStateMachine):
         return items[number % len(items)] if items else None
 
 
+class SharedUploadMachine(UploadMachine):
+    """Two servers that know of each other only what is written down."""
+
+    async def open_servers(self, folder: Path) -> list[Kept]:
+        pair = await self._stack.enter_async_context(keeping_twice(folder))
+        return [pair.one, pair.other]
+
+    async def stored_bytes(self) -> int:
+        # As written down: what the other server wrote comes into a server's sums later.
+        return await Quotas(self._kept.store, 1000).stored_bytes(ANNA.name)
+
+
 def machine_settings(examples: int) -> settings:
     return settings(
         max_examples=examples,
@@ -262,7 +287,8 @@ def fuzz(seconds: float, seed: int, kept: Path) -> Found:
     found, began, rounds = Found("uploads"), time.monotonic(), 0
     UploadMachine.steps = 0
     while time.monotonic() - began < seconds:
-        machine = seeded(seed * 1_000_003 + rounds)(UploadMachine)
+        kind = (UploadMachine, SharedUploadMachine)[rounds % 2]
+        machine = seeded(seed * 1_000_003 + rounds)(kind)
         rounds += 1
         try:
             run_state_machine_as_test(machine, settings=machine_settings(3))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import obstore
+from obstore.store import MemoryStore
 from tests.both_stores import OpenStore, sqlite_opener
 
 from upscaled_server.access.caller import Caller
@@ -19,6 +20,7 @@ from upscaled_server.intake.upload import UploadMemory
 from upscaled_server.state.expiry import drop_expiry, read_expiry
 from upscaled_server.state.store import Store
 from upscaled_server.storage.blobs import BlobStore, BlobWriter, local_root, make_store
+from upscaled_server.storage.room import Room
 from upscaled_server.storage.settings import StorageSettings
 
 ANNA = Caller("anna")
@@ -93,15 +95,32 @@ async def keeping(
     async with opened as store:
         blobs = await BlobStore.open(storage, folder, has_peers=place.has_peers)
         await blobs.ready()
-        files = StoredFiles(
-            store,
-            blobs,
-            keep or KeepingSettings(),
-            max_input_bytes=MAX_INPUT_BYTES,
-            upload_idle_seconds=5.0,
-            memory=UploadMemory(64 << 20),
-        )
+        files = _files(store, blobs, keep or KeepingSettings())
         yield Kept(files, store, blobs, folder, storage.blobs_url)
+
+
+@asynccontextmanager
+async def keeping_twice(folder: Path) -> AsyncIterator[Pair]:
+    """Two servers over one database and one object store, both of this process."""
+    async with sqlite_opener(folder / "state.db")() as store:
+        objects = MemoryStore()
+        one, other = (
+            BlobStore(objects, Room(1 << 30, 0, None), None, is_shared=True, is_new=True) for _ in range(2)
+        )
+        yield Pair(
+            *(Kept(_files(store, each, KeepingSettings()), store, each, folder) for each in (one, other))
+        )
+
+
+def _files(store: Store, blobs: BlobStore, keep: KeepingSettings) -> StoredFiles:
+    return StoredFiles(
+        store,
+        blobs,
+        keep,
+        max_input_bytes=MAX_INPUT_BYTES,
+        upload_idle_seconds=5.0,
+        memory=UploadMemory(64 << 20),
+    )
 
 
 @dataclass(frozen=True, slots=True)
