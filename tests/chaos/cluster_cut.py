@@ -88,23 +88,21 @@ async def ask_for_a_job(replica: Replica, key: str, seen: Seen) -> None:
     seen.refusal_seconds = time.monotonic() - began
 
 
-async def cut(
-    made: Cluster, between: Network, keys: dict[str, str], seconds: float, jobs: int, side: int
-) -> tuple[Traffic, Seen]:
+async def cut(made: Cluster, between: Network, seconds: float, jobs: int, side: int) -> tuple[Traffic, Seen]:
     """Jobs from creation to outputs; the cut begins when a few of them have ended."""
     victim, seen = made.replicas[0], Seen()
-    async with AsyncClient(made.address, api_key=keys[CALLER], retries=PATIENT) as client:
+    async with AsyncClient(made.address, api_key=made.keys[CALLER], retries=PATIENT) as client:
         traffic = Traffic(client, side)
         await traffic.create(range(jobs))
         finishing = asyncio.create_task(traffic.finish())
         await traffic.until_ended(jobs // 20)
         between.cut()
         print(f"  cut with {traffic.states.total()} of {jobs} jobs ended", flush=True)
-        calling = asyncio.create_task(keep_calling(victim, keys[_CALLS_CALLER], seen))
+        calling = asyncio.create_task(keep_calling(victim, made.keys[_CALLS_CALLER], seen))
         try:
             watching = asyncio.create_task(watch_cut(victim, seconds, seen))
             await asyncio.sleep(seconds / 2)
-            await ask_for_a_job(victim, keys[_CALLS_CALLER], seen)
+            await ask_for_a_job(victim, made.keys[_CALLS_CALLER], seen)
             await watching
         finally:
             calling.cancel()
@@ -157,20 +155,19 @@ async def run(record: Record, folder: Path, seconds: float, jobs: int, side: int
     async with AsyncExitStack() as stack:
         inner = ExitStack()
         stack.push_async_callback(asyncio.to_thread, inner.close)
-        made = await asyncio.to_thread(inner.enter_context, unstarted(folder, replicas=3, **SETTINGS))
+        made = await asyncio.to_thread(
+            inner.enter_context,
+            unstarted(folder, replicas=3, callers=[CALLER, _CALLS_CALLER], **SETTINGS),
+        )
         between = await stack.enter_async_context(network(list(made.nodes.values())))
         victim = made.replicas[0]
         victim.environ = {**victim.environ, "UPSCALED_CLUSTER_URL": ",".join(between.urls)}
         await asyncio.to_thread(inner.enter_context, serving(made, with_edge=True))
-        keys = {
-            name: await asyncio.to_thread(made.make_key, name, monthly_credits=1e6)
-            for name in (CALLER, _CALLS_CALLER)
-        }
-        traffic, seen = await cut(made, between, keys, seconds, jobs, side)
+        traffic, seen = await cut(made, between, seconds, jobs, side)
         note_outcomes(record, traffic, calm)
-        note_charges(record, await asyncio.to_thread(charged, made, keys[CALLER]), jobs)
+        note_charges(record, await asyncio.to_thread(charged, made, made.keys[CALLER]), jobs)
         judge(record, seen)
-        paid = (await asyncio.to_thread(charged, made, keys[_CALLS_CALLER])).credits_used / PRICE
+        paid = (await asyncio.to_thread(charged, made, made.keys[_CALLS_CALLER])).credits_used / PRICE
         answered = seen.calls - len(seen.failed_calls)
         if paid > answered:
             record.not_held.append(f"{answered} calls were answered, and {paid:g} charged")

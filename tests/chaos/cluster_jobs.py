@@ -84,9 +84,9 @@ def main() -> int:
     calm = undisturbed(range(count))
     with (
         tempfile.TemporaryDirectory(prefix="upscaled-cluster-") as folder,
-        cluster(Path(folder), with_edge=True, **SETTINGS) as made,
+        cluster(Path(folder), callers=[CALLER], with_edge=True, **SETTINGS) as made,
     ):
-        key = made.make_key(CALLER, monthly_credits=1e6)
+        key = made.keys[CALLER]
         traffic, faults = asyncio.run(disturbed(made, key, count, options.short))
         usage = charged(made, key)
         ended = check_ended(made, traffic)

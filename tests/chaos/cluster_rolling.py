@@ -109,9 +109,9 @@ def main() -> int:
     load = Load(undisturbed(range(_PICTURES)))
     with (
         tempfile.TemporaryDirectory(prefix="upscaled-cluster-") as folder,
-        cluster(Path(folder), with_edge=True, **SETTINGS) as made,
+        cluster(Path(folder), callers=[CALLER], with_edge=True, **SETTINGS) as made,
     ):
-        key = made.make_key(CALLER, monthly_credits=1e6)
+        key = made.keys[CALLER]
         away = asyncio.run(run(made, key, load, rounds))
         usage = charged(made, key)
     record.tried = load.done.total()

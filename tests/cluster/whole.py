@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import nats
 import nats.errors
+from nats.aio.client import Client
 
 from tests.cluster.edge import edge
 from tests.cluster.object_store import ObjectStore, object_store
 from tests.cluster.replica import Replica
 from tests.nats_servers import NatsServer, free_ports, nats_cluster
-from upscaled.v1 import admin_pb2, admin_pb2_grpc
+from upscaled_server.access.keys import generate
 
 PREFIX = "upscaled"
+_CREDITS = 1e9
+_START_SECONDS = 60.0
 STATE_STREAM = f"KV_{PREFIX}-state"
 
 # Every server cuts images alike, so that any of them gives the same bytes, and leaves cores to the others.
@@ -34,50 +37,44 @@ _SETTINGS = {
 
 @dataclass
 class Cluster:
-    """`folder` has the logs of all; `address` is where callers reach it, of Envoy if that is there."""
+    """`folder` has the logs of all; `keys` are those of the callers, by name; `address` is where they reach
+    it, of Envoy if that is there."""
 
     folder: Path
     nodes: dict[str, NatsServer]
     objects: ObjectStore
     replicas: list[Replica] = field(default_factory=list)
+    keys: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
 
     @property
     def urls(self) -> list[str]:
         return [node.url for node in self.nodes.values()]
 
-    def make_key(self, caller: str, **limits: object) -> str:
-        """A key of a new caller, through the first server that runs."""
-        replica = next(each for each in self.replicas if each.runs)
-        with grpc.insecure_channel(f"unix:{replica.folder}/data/admin.sock") as channel:
-            admin = admin_pb2_grpc.AdminStub(channel)
-            message = admin_pb2.Caller(name=caller, **limits)  # type: ignore[arg-type]
-            admin.CreateCaller(admin_pb2.CreateCallerRequest(caller=message), timeout=30)
-            return admin.CreateKey(admin_pb2.CreateKeyRequest(caller=caller), timeout=30).secret
-
     async def leader(self, stream: str = STATE_STREAM) -> NatsServer | None:
         """The node that leads a stream; None where nobody says."""
-        client = await nats.connect(self.urls, connect_timeout=2, allow_reconnect=False)
-        try:
+        async with _client(self.urls) as client:
             info = await client.jetstream().stream_info(stream)
             return self.nodes.get(info.cluster.leader or "") if info.cluster else None
-        finally:
-            await client.close()
 
     async def streams(self) -> list[str]:
         """Names of all streams, those of buckets too."""
-        client = await nats.connect(self.urls, connect_timeout=2, allow_reconnect=False)
-        try:
+        async with _client(self.urls) as client:
             return sorted(each.config.name or "" for each in await client.jetstream().streams_info())
-        finally:
-            await client.close()
 
 
 @contextmanager
-def cluster(folder: Path, *, replicas: int = 3, with_edge: bool = False, **environ: str) -> Iterator[Cluster]:
+def cluster(
+    folder: Path,
+    *,
+    replicas: int = 3,
+    callers: Sequence[str] = (),
+    with_edge: bool = False,
+    **environ: str,
+) -> Iterator[Cluster]:
     """All of it, serving; ended for certain."""
     with (
-        unstarted(folder, replicas=replicas, **environ) as made,
+        unstarted(folder, replicas=replicas, callers=callers, **environ) as made,
         serving(made, with_edge=with_edge),
     ):
         yield made
@@ -99,7 +96,9 @@ def serving(made: Cluster, *, with_edge: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def unstarted(folder: Path, *, replicas: int, **environ: str) -> Iterator[Cluster]:
+def unstarted(
+    folder: Path, *, replicas: int, callers: Sequence[str] = (), **environ: str
+) -> Iterator[Cluster]:
     """What servers share, and servers that are yet to be started. Not from within a running event loop."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -107,7 +106,14 @@ def unstarted(folder: Path, *, replicas: int, **environ: str) -> Iterator[Cluste
         nodes = stack.enter_context(nats_cluster(folder / "nats", options="no_advertise: true"))
         asyncio.run(_elected([node.url for node in nodes.values()]))
         made = Cluster(folder, nodes, stack.enter_context(object_store(folder)))
-        shared = {**_SETTINGS, **made.objects.environ, "UPSCALED_CLUSTER_URL": ",".join(made.urls), **environ}
+        made.keys = {caller: generate() for caller in callers}
+        shared = {
+            **_SETTINGS,
+            **made.objects.environ,
+            "UPSCALED_CLUSTER_URL": ",".join(made.urls),
+            **({"UPSCALED_API_KEYS_FILE": str(_write_keys(folder, made.keys))} if callers else {}),
+            **environ,
+        }
         for number, port in enumerate(free_ports(replicas)):
             name = f"replica-{number}"
             replica = Replica(name, folder / name, f"127.0.0.1:{port}", shared)
@@ -116,16 +122,34 @@ def unstarted(folder: Path, *, replicas: int, **environ: str) -> Iterator[Cluste
         yield made
 
 
+def _write_keys(folder: Path, keys: Mapping[str, str]) -> Path:
+    """As a Secret that is mounted into all servers."""
+    path = folder / "keys.yaml"
+    callers = {name: {"keys": [key], "monthly_credits": _CREDITS} for name, key in keys.items()}
+    path.write_text(json.dumps(callers))
+    return path
+
+
 async def _elected(urls: Sequence[str]) -> None:
     """Nodes that have just started have no leader yet, and make no streams."""
-    client = await nats.connect(list(urls))
+    async with asyncio.timeout(_START_SECONDS), _client(urls) as client:
+        while True:
+            try:
+                await client.jetstream().account_info()
+                return
+            except (nats.errors.Error, TimeoutError):
+                await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
+async def _client(urls: Sequence[str]) -> AsyncIterator[Client]:
+    """Which of the nodes are away is known here."""
+
+    async def on_error(_: Exception) -> None:
+        pass
+
+    client = await nats.connect(list(urls), connect_timeout=2, allow_reconnect=False, error_cb=on_error)
     try:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    await client.jetstream().account_info()
-                    return
-                except (nats.errors.Error, TimeoutError):
-                    await asyncio.sleep(0.1)
+        yield client
     finally:
         await client.close()

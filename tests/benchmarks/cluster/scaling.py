@@ -29,11 +29,14 @@ def measure(replicas: int, device_seconds: float, jobs: int) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as folder,
         cluster(
-            Path(folder), replicas=replicas, PYTHONPATH=path, SIMULATED_SECONDS=str(device_seconds)
+            Path(folder),
+            replicas=replicas,
+            callers=[_CALLER],
+            PYTHONPATH=path,
+            SIMULATED_SECONDS=str(device_seconds),
         ) as made,
     ):
-        key = made.make_key(_CALLER)
-        return asyncio.run(_measure(made, key, jobs, device_seconds))
+        return asyncio.run(_measure(made, made.keys[_CALLER], jobs, device_seconds))
 
 
 async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) -> dict[str, Any]:

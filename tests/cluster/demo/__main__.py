@@ -36,9 +36,8 @@ _SIDE = 128
 
 async def play(made: Cluster, metrics: dict[str, str], jobs: int) -> dict[str, object]:
     """Everything between the start and the end; what became of it."""
-    key = await asyncio.to_thread(made.make_key, _CALLER, monthly_credits=10 * jobs)
     began = time.monotonic()
-    async with AsyncClient(made.address, api_key=key, retries=PATIENT) as client:
+    async with AsyncClient(made.address, api_key=made.keys[_CALLER], retries=PATIENT) as client:
         traffic = Traffic(client, _SIDE)
         board = Board(made, traffic, jobs, metrics)
         faults = Faults(made, tell=_noted(board, began))
@@ -124,6 +123,7 @@ def _played(jobs: int) -> dict[str, object]:
         unstarted(
             Path(folder),
             replicas=_REPLICAS,
+            callers=[_CALLER],
             UPSCALED_PRICES=f"default={_PRICE:g}",
             UPSCALED_MAX_RUNNING_JOBS="2",
         ) as made,
