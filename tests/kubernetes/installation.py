@@ -10,12 +10,14 @@ from pathlib import PurePosixPath
 from tests.kubernetes.rendering import Object, container, containers, of_kind, pods
 from upscaled_server.app import SETTINGS
 from upscaled_server.settings import Settings
+from upscaled_server.state.nats.settings import ClusterSettings
 
 # What the operator makes; deploy/kubernetes/README.md says how.
 DOCUMENTED = {
     ("Secret", "upscaled-keys"),
     ("Secret", "upscaled-tls"),
     ("Secret", "upscaled-s3"),
+    ("Secret", "upscaled-nats"),
     ("Secret", "upscaled-smoke-test"),
     ("PersistentVolumeClaim", "upscaled-models"),
 }
@@ -56,6 +58,11 @@ class Installation:
             volume["name"] == "data" and "persistentVolumeClaim" in volume
             for volume in self.pod["spec"]["volumes"]
         )
+
+    @property
+    def shares_state(self) -> bool:
+        """Whether servers keep it together, in NATS."""
+        return bool(self.settings[ClusterSettings].cluster_url)
 
     @property
     def autoscalers(self) -> list[Object]:

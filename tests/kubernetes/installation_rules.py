@@ -21,6 +21,7 @@ from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.settings import SettingsError
 from upscaled_server.state.folder import StateSettings
+from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.storage.settings import StorageSettings
 from upscaled_server.telemetry.probes import ProbeSettings
 
@@ -92,10 +93,20 @@ def _grace(of: Installation) -> Iterator[str]:
 
 
 def _one_server_a_folder(of: Installation) -> Iterator[str]:
-    """Kept state has one server, which ends before the next one begins; many servers keep nothing."""
+    """State in a folder has one server, which ends before the next one begins; many servers share what they
+    keep, or keep nothing."""
     spec = of.deployment["spec"]
     stores = spec["selector"]["matchLabels"].get("upscaled/stores")
-    if of.keeps_state:
+    if of.autoscalers and "replicas" in spec and not of.keeps_state:
+        yield "replicas are set beside an autoscaler"
+    if of.shares_state:
+        if of.keeps_state:
+            yield "a volume is mounted, which only one pod can have"
+        if stores != "shared":
+            yield f"the label upscaled/stores is {stores}, and servers share what they keep"
+        if not of.settings[StorageSettings].blobs_url.startswith(("s3:", "gs:", "az:")):
+            yield "files lie where other servers do not see them"
+    elif of.keeps_state:
         if stores != "embedded":
             yield f"the label upscaled/stores is {stores}, so the policy would not see that state is kept"
         if spec.get("replicas", 1) != 1 or of.autoscalers:
@@ -110,8 +121,6 @@ def _one_server_a_folder(of: Installation) -> Iterator[str]:
             yield f"the label upscaled/stores is {stores}, and nothing is kept"
         if of.settings[JobSettings].max_queued_jobs or of.settings[StorageSettings].max_stored_bytes:
             yield "jobs or files are accepted, which the next replica does not know"
-        if of.autoscalers and "replicas" in spec:
-            yield "replicas are set beside an autoscaler"
 
 
 def _ports(of: Installation) -> Iterator[str]:
@@ -220,6 +229,8 @@ def _read(of: Installation) -> Iterator[str]:
         of.settings[WeightSettings].model_dir,
         tls.tls_cert_file,
         tls.tls_key_file,
+        of.settings[ClusterSettings].cluster_credentials_file,
+        of.settings[ClusterSettings].cluster_ca_file,
     ):
         if path is not None and of.volume_of(str(path)) is None:
             yield f"{path} is not mounted"
@@ -255,7 +266,8 @@ def _storage(of: Installation) -> Iterator[str]:
 
 
 def _way_out(of: Installation) -> Iterator[str]:
-    """The server dials the public web if and only if its network policy lets it."""
+    """The server dials the public web if and only if its network policy lets it, and reaches what it keeps
+    its state and files in."""
     dials = bool(
         of.settings[FetchSettings].fetch_schemes
         or of.settings[CallbackSettings].callback_ports
@@ -266,10 +278,11 @@ def _way_out(of: Installation) -> Iterator[str]:
     )
     if dials != opened:
         yield f"the settings dial the web: {dials}; the policy lets them: {opened}"
-    if of.settings[StorageSettings].blobs_url.startswith("s3:") and not any(
-        each["metadata"]["name"] == "upscaled-s3" for each in of_kind(of.objects, "NetworkPolicy")
-    ):
+    policies = {each["metadata"]["name"] for each in of_kind(of.objects, "NetworkPolicy")}
+    if of.settings[StorageSettings].blobs_url.startswith("s3:") and "upscaled-s3" not in policies:
         yield "the bucket cannot be reached"
+    if of.shares_state and "upscaled-nats" not in policies:
+        yield "NATS cannot be reached"
 
 
 def _card(of: Installation) -> Iterator[str]:

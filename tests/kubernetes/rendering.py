@@ -37,18 +37,25 @@ COMPONENTS = (
     "service-monitor",
     "mig",
     "calls-only",
+    "shared-stores",
     "hpa",
     "keda",
 )
-NEEDS = {"hpa": "calls-only", "keda": "calls-only"}
+NEEDS = {"hpa": "calls-only", "keda": "calls-only", "shared-stores": "s3-blobs"}
 # Components that are in an overlay already, or do not go with it.
 NOT_IN = {
     "cpu": {"mig"},
     "gpu": set[str](),
-    "cluster": {"mig", "calls-only", "hpa", "keda", "s3-blobs"},
+    "cluster": {"mig", "calls-only", "shared-stores", "hpa", "keda", "s3-blobs"},
 }
 # TLS ends in front of Envoy; what keeps nothing needs no bucket; KEDA makes an autoscaler of its own.
-APART = ({"edge", "tls"}, {"calls-only", "s3-blobs"}, {"hpa", "keda"}, {"pod-monitor", "service-monitor"})
+APART = (
+    {"edge", "tls"},
+    {"calls-only", "s3-blobs"},
+    {"calls-only", "shared-stores"},
+    {"hpa", "keda"},
+    {"pod-monitor", "service-monitor"},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +80,14 @@ def choices() -> Iterator[Choice]:
             tuple(
                 name
                 for name in usable
-                if name not in ("calls-only", "hpa", "keda", "edge", "service-monitor")
+                if name not in ("calls-only", "shared-stores", "hpa", "keda", "edge", "service-monitor")
             ),
-            tuple(name for name in usable if name not in ("s3-blobs", "keda", "tls", "pod-monitor")),
+            tuple(
+                name
+                for name in usable
+                if name not in ("s3-blobs", "shared-stores", "keda", "tls", "pod-monitor")
+            ),
+            tuple(name for name in usable if name not in ("calls-only", "hpa", "keda", "tls", "pod-monitor")),
         )
         yield from dict.fromkeys(
             Choice(overlay, chosen) for chosen in map(_with_needs, (*pairs, *most)) if _go_together(chosen)

@@ -26,6 +26,11 @@ SERIES = {
     'upscaled_queue_device_seconds{namespace="upscaled",pod="b",class="interactive"}': "5x8",
     'upscaled_queue_device_seconds{namespace="upscaled",pod="b",class="batch"}': "0x8",
     'upscaled_queue_device_seconds{namespace="other",pod="c",class="batch"}': "1000x8",
+    # Both pods see the same twelve jobs of the queue that they share, one a little later.
+    'upscaled_jobs{namespace="upscaled",pod="a",state="queued"}': "12x8",
+    'upscaled_jobs{namespace="upscaled",pod="b",state="queued"}': "11x8",
+    'upscaled_jobs{namespace="upscaled",pod="a",state="running"}': "100x8",
+    'upscaled_jobs{namespace="other",pod="c",state="queued"}': "1000x8",
     'upscaled_device_busy_seconds_total{namespace="upscaled",pod="a",device="cuda:0"}': "0+7.5x8",
     'upscaled_device_busy_seconds_total{namespace="upscaled",pod="b",device="cuda:0"}': "0+1.5x8",
     'upscaled_device_busy_seconds_total{namespace="other",pod="c",device="cuda:0"}': "0+15x8",
@@ -129,6 +134,15 @@ def test_keda_gets_the_sums_over_all_replicas_of_its_own_namespace(
     assert queue["metricType"] == busy["metricType"] == "AverageValue"
     _computed(queue["metadata"]["query"], {"{}": 55}, tmp_path)
     _computed(busy["metadata"]["query"], {"{}": 0.6}, tmp_path)
+
+
+def test_keda_counts_each_job_that_waits_for_all_servers_once(
+    installations: dict[Choice, list[Object]], tmp_path: Path
+) -> None:
+    *others, jobs = named(installations[Choice("cluster")], "ScaledObject", "upscaled")["spec"]["triggers"]
+    assert others == _keda(installations)["spec"]["triggers"]
+    assert jobs["metricType"] == "AverageValue"
+    _computed(jobs["metadata"]["query"], {"{}": 12}, tmp_path)
 
 
 def test_both_autoscalers_scale_the_server_alike(installations: dict[Choice, list[Object]]) -> None:
