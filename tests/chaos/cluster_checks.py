@@ -10,7 +10,6 @@ from typing import Any
 import obstore
 from obstore.store import from_url
 
-from tests.cluster.object_store import BUCKET, ObjectStore
 from tests.cluster.traffic import PATIENT, Traffic, expected
 from tests.cluster.whole import Cluster
 from tests.e2e.conftest import running_server
@@ -67,7 +66,7 @@ def note_charges(record: Record, usage: Usage, count: int) -> None:
 def check_ended(made: Cluster, traffic: Traffic) -> list[str]:
     """What is wrong with the files that are kept: each output once, and nothing else."""
     wanted = {each.job_id for each in traffic.outcomes.values() if each.job_id}
-    kept = list(_paths(made.objects))
+    kept = _paths(made)
     outputs = Counter(path.split("/")[1] for path in kept if path.startswith("outputs/"))
     found = []
     if missing := wanted - outputs.keys():
@@ -77,15 +76,11 @@ def check_ended(made: Cluster, traffic: Traffic) -> list[str]:
     return found
 
 
-def _paths(objects: ObjectStore) -> list[str]:
-    environ = objects.environ
-    config: dict[str, Any] = {
-        "aws_endpoint_url": objects.url,
-        "aws_region": environ["AWS_REGION"],
-        "aws_access_key_id": environ["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": environ["AWS_SECRET_ACCESS_KEY"],
-    }
-    store = from_url(f"s3://{BUCKET}", config=config, client_options={"allow_http": True})
+def _paths(made: Cluster) -> list[str]:
+    environ = made.s3.environment
+    names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    config: dict[str, Any] = {name.lower(): environ[name] for name in names}
+    store = from_url(f"s3://{made.bucket}", config=config, client_options={"allow_http": True})
 
     async def listed() -> list[str]:
         return [each["path"] async for found in obstore.list(store) for each in found]

@@ -14,9 +14,9 @@ import nats.errors
 from nats.aio.client import Client
 
 from tests.cluster.edge import edge
-from tests.cluster.object_store import ObjectStore, object_store
 from tests.cluster.replica import Replica
 from tests.nats_servers import NatsServer, free_ports, nats_cluster
+from tests.s3_server import S3Server, s3_server
 from upscaled_server.access.keys import generate
 
 PREFIX = "upscaled"
@@ -42,7 +42,8 @@ class Cluster:
 
     folder: Path
     nodes: dict[str, NatsServer]
-    objects: ObjectStore
+    s3: S3Server
+    bucket: str
     replicas: list[Replica] = field(default_factory=list)
     keys: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
@@ -56,6 +57,11 @@ class Cluster:
         async with _client(self.urls) as client:
             info = await client.jetstream().stream_info(stream)
             return self.nodes.get(info.cluster.leader or "") if info.cluster else None
+
+    async def last_message(self, stream: str) -> int:
+        """The number of the newest message of a stream, which only grows."""
+        async with _client(self.urls) as client:
+            return (await client.jetstream().stream_info(stream)).state.last_seq
 
     async def streams(self) -> list[str]:
         """Names of all streams, those of buckets too."""
@@ -105,11 +111,13 @@ def unstarted(
         # Nodes tell clients of each other, which would lead around a proxy.
         nodes = stack.enter_context(nats_cluster(folder / "nats", options="no_advertise: true"))
         asyncio.run(_elected([node.url for node in nodes.values()]))
-        made = Cluster(folder, nodes, stack.enter_context(object_store(folder)))
+        s3 = stack.enter_context(s3_server(folder))
+        made = Cluster(folder, nodes, s3, s3.new_bucket())
         made.keys = {caller: generate() for caller in callers}
         shared = {
             **_SETTINGS,
-            **made.objects.environ,
+            **s3.environment,
+            "UPSCALED_BLOBS_URL": f"s3://{made.bucket}",
             "UPSCALED_CLUSTER_URL": ",".join(made.urls),
             **({"UPSCALED_API_KEYS_FILE": str(_write_keys(folder, made.keys))} if callers else {}),
             **environ,

@@ -21,18 +21,38 @@ _VALUE = bytes(1500)
 """About what a job's entry takes."""
 _TOGETHER = 32
 _WARM = 500
+_MANY = 9
 _START_SECONDS = 60.0
 
 
 def measure(changes: int, keys: int) -> dict[str, Any]:
-    """A server that only listens, and the nodes of NATS, while another one makes changes: so many to entries
+    """Servers that only listen, and the nodes of NATS, while another one makes changes: so many to entries
     that live for five of them, and then so many new entries, small ones."""
+    one, many = _measure(1, changes, keys), _measure(_MANY, changes, 0)
+    more = (_MANY - 1) * changes
+    return {
+        "changes": changes,
+        "value_bytes": len(_VALUE),
+        "changes_per_second_with_1_listening_server": round(changes / one["seconds"], 1),
+        f"changes_per_second_with_{_MANY}_listening_servers": round(changes / many["seconds"], 1),
+        "cpu_microseconds_per_change": {
+            "of_a_listening_server": round((many["listening"] - one["listening"]) / more * 1e6, 1),
+            "of_all_nodes_with_1_listening_server": round(one["nodes"] / changes * 1e6, 1),
+            "of_all_nodes_for_each_further_one": round((many["nodes"] - one["nodes"]) / more * 1e6, 2),
+        },
+        "keys": keys,
+        "bytes_per_key_in_a_server": round(one["bytes"] / keys),
+    }
+
+
+def _measure(servers: int, changes: int, keys: int) -> dict[str, float]:
+    """Wall seconds, and processor seconds of all that listen and of all nodes."""
     with tempfile.TemporaryDirectory() as folder, nats_cluster(Path(folder)) as nodes:
         settings = settings_for(list(nodes.values()))
         asyncio.run(_change(settings, _WARM, 5, _VALUE))
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
-        listening = spawn.Process(target=_listen, args=(settings, theirs))
+        listening = spawn.Process(target=_listen, args=(settings, theirs, servers))
         listening.start()
         try:
             ours.recv()  # it listens
@@ -47,15 +67,7 @@ def measure(changes: int, keys: int) -> dict[str, Any]:
         finally:
             listening.terminate()
             listening.join(30)
-    return {
-        "changes": changes,
-        "value_bytes": len(_VALUE),
-        "changes_per_second": round(changes / seconds, 1),
-        "cpu_microseconds_per_change_of_a_listening_server": round(cpu / changes * 1e6, 1),
-        "cpu_microseconds_per_change_of_all_nodes": round((after - before) / changes * 1e6, 1),
-        "keys": keys,
-        "bytes_per_key_in_a_server": round(memory / keys),
-    }
+    return {"seconds": seconds, "listening": cpu, "nodes": after - before, "bytes": memory}
 
 
 async def _change(settings: ClusterSettings, changes: int, each: int, value: bytes) -> None:
@@ -77,16 +89,17 @@ async def _change(settings: ClusterSettings, changes: int, each: int, value: byt
     await store.aclose()
 
 
-def _listen(settings: ClusterSettings, pipe: Connection) -> None:
+def _listen(settings: ClusterSettings, pipe: Connection, servers: int) -> None:
     """Answers every message with what changes have cost since the last one: processor seconds and bytes."""
 
     async def listen() -> None:
-        store = await _open(settings)
+        stores = [await _open(settings) for _ in range(servers)]
         cpu, memory = _own_cpu(), _rss()
         pipe.send("listening")
         while True:
             await asyncio.to_thread(pipe.recv)
-            await store.range("jobs", limit=1)  # waits until it has heard of every change
+            for store in stores:
+                await store.range("jobs", limit=1)  # waits until it has heard of every change
             found = _own_cpu(), _rss()
             pipe.send((found[0] - cpu, found[1] - memory))
             cpu, memory = found

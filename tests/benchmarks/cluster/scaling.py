@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.benchmarks.telemetry import cpu_seconds
 from tests.cluster.traffic import PATIENT, Traffic
-from tests.cluster.whole import Cluster, cluster
+from tests.cluster.whole import STATE_STREAM, Cluster, cluster
 from upscaled import AsyncClient, AsyncJob
 
 # Makes the networks of workers take a fixed time; found by the interpreter in its path as it starts.
@@ -45,11 +45,12 @@ async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) ->
         warm = Traffic(client)
         await warm.create(range(100_000, 100_000 + 4 * replicas))
         await warm.finish()
-        before, began = _cpu(made), time.monotonic()
+        before, began, changes, requests = _cpu(made), time.monotonic(), await _changes(made), _requests(made)
         traffic = Traffic(client)
         await traffic.create(range(jobs))
         await traffic.finish()
         seconds, after = time.monotonic() - began, _cpu(made)
+        changes, requests = await _changes(made) - changes, _requests(made) - requests
         ended = sorted([_end_of(job) async for job in client.jobs.list() if _number(job) < jobs])
     wrong = [each.error for each in traffic.outcomes.values() if not each.sha256]
     if wrong or len(ended) != jobs:
@@ -65,6 +66,8 @@ async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) ->
         "cpu_ms_per_job": {
             name: round((after[name] - before[name]) / jobs * 1e3, 1) for name in sorted(before)
         },
+        "changes_of_state_per_job": round(changes / jobs, 1),
+        "requests_to_s3_per_job": round(requests / jobs, 1),
         "attempts_beyond_the_first": traffic.repeated,
         "load_average": round(os.getloadavg()[0], 1),
         "seconds": round(seconds, 1),
@@ -79,6 +82,15 @@ def _cpu(made: Cluster) -> Mapping[str, float]:
         "their_workers_and_codecs": sum(each["all"] - each["server"] for each in servers),
         "nats_nodes": sum(cpu_seconds(node.pid)["server"] for node in made.nodes.values()),
     }
+
+
+async def _changes(made: Cluster) -> int:
+    """Messages of the stream behind the state, ever."""
+    return await made.last_message(STATE_STREAM)
+
+
+def _requests(made: Cluster) -> int:
+    return (made.folder / "moto.log").read_text(errors="replace").count(" HTTP/1.1")
 
 
 def _number(job: AsyncJob) -> int:
