@@ -69,6 +69,19 @@ def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     return s3.new_bucket()
 
 
+@pytest.fixture(scope="session", params=["newest", "oldest"])
+def each_nats_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NatsServer]:
+    """One of each version that is installed."""
+    found = nats_servers.programs()
+    if request.param == "oldest" and len(found) < 2:
+        pytest.skip("no second nats-server is installed (Debian: apt-get install nats-server)")
+    program = found[min(found)] if request.param == "oldest" else nats_servers.newest_program()
+    with nats_servers.nats_server(tmp_path_factory.mktemp("nats"), program=program) as server:
+        yield server
+
+
 @pytest.fixture(params=both_stores.STORES)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
     """Opens one state of the test's own, as often as it wants, in either store."""

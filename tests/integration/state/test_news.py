@@ -74,6 +74,10 @@ async def test_news_come_again_after_the_server_of_nats_was_away(tmp_path: Path)
             server.start()
             await _until(lambda: _told(one, "a", b"again", listener.next))
             await _until(lambda: _is(other.ask("a"), b"here"))
+            for each in (one, other):  # nats-py ends such a client for good: another takes its place
+                each._connection.client._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+            await _until(lambda: _told(one, "a", b"again", listener.next))
+            await _until(lambda: _is(other.ask("a"), b"here"))
         await one.aclose()
         await other.aclose()
 

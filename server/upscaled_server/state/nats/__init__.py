@@ -3,7 +3,7 @@ one replica).
 
 It is for replicas that share their state; a server by itself keeps it in SQLite. Needs the extra `cluster`.
 
-settings.py     where the cluster is, and how the bucket is made
+settings.py     where the cluster is, and how the bucket and the queue are made
 credentials.py  a user's credentials, and signing with them
 connection.py   one connection that is kept up; deadlines; NATS's errors in the domain's words
 streams.py      streams: made, checked, brought to the settings
@@ -14,5 +14,6 @@ feed.py         what keeps that current
 values.py       values that were read or written lately
 sweeper.py      removes what deletions leave behind
 store.py        the `Store`
+news.py         what replicas tell each other and nobody keeps
 work/           the queue of work that replicas share
 """

@@ -158,7 +158,9 @@ class DeadLetters:
 
         info = await self._connection.ask(lambda js: js.consumer_info(name, lane.consumer))
         message = await self._connection.ask(first)
-        if message is None or info.ack_floor is None or (message.seq or 0) > info.ack_floor.stream_seq:
+        # The floor rises with the next item that is finished; until then that nothing is pending says it.
+        finished = info.ack_floor if info.num_ack_pending else info.delivered
+        if message is None or finished is None or (message.seq or 0) > finished.stream_seq:
             return None
         return message
 

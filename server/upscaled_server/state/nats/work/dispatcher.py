@@ -16,12 +16,10 @@ from upscaled_server.state.nats.work.fairness import FairLanes
 from upscaled_server.state.nats.work.item import item_of
 from upscaled_server.state.nats.work.lane import Lane
 from upscaled_server.state.nats.work.lease import Lease
-from upscaled_server.state.nats.work.pulls import Delivery, Pulls, give_back
+from upscaled_server.state.nats.work.pulls import ANSWER_SECONDS, Delivery, Pulls, give_back
 from upscaled_server.state.nats.work.stream import WorkStream
 
 _LOG = logging.getLogger(__name__)
-
-_AGAIN_SECONDS = 0.2
 
 
 class Dispatcher:
@@ -65,6 +63,8 @@ class Dispatcher:
         """Items that are still held come again after their leases."""
         self.close()
         if self._task is not None:
+            if self._pulls.asking:  # what it brings is given back, and need not wait for the end of a lease
+                await asyncio.wait([self._task], timeout=ANSWER_SECONDS)
             await cancel_for_certain(self._task)
         await self._pulls.aclose()
         if self._returning:
@@ -86,6 +86,8 @@ class Dispatcher:
             lease = waiter.result() if waiter.done() and not waiter.cancelled() else None
             if lease is not None:
                 self._return(lease)
+            with suppress(ValueError):
+                self._waiting.remove(waiter)
             raise
 
     def stored(self, lane: Lane) -> None:
@@ -111,11 +113,8 @@ class Dispatcher:
                 delivery = await self._pulls.pull(lane.consumer)
             except Unavailable as error:
                 _LOG.debug("%s", error.message)
+                self._lanes.unanswered(lane, self._clock())
                 self._unanswered()
-                await asyncio.sleep(_AGAIN_SECONDS)
-                continue
-            if delivery is None:
-                self._lanes.nothing(lane, self._clock())
             else:
                 await self._give(lane, delivery)
 
@@ -130,7 +129,10 @@ class Dispatcher:
         while self._waiting and self._waiting[0].done():
             self._waiting.popleft()
 
-    async def _give(self, lane: Lane, delivery: Delivery) -> None:
+    async def _give(self, lane: Lane, delivery: Delivery | None) -> None:
+        if delivery is None:
+            self._lanes.nothing(lane, self._clock())
+            return
         self._forget_who_left()
         if not self._waiting:
             await give_back(delivery.message)

@@ -19,6 +19,8 @@ _BATCH_FIRST_EVERY = 8
 _LOOK_AGAIN_SECONDS = (0.01, 0.05, 0.25)
 """What was stored is seen a little later by the node that hands it out."""
 
+_UNANSWERED_SECONDS = 0.5
+
 
 @dataclass(slots=True)
 class _State:
@@ -74,6 +76,10 @@ class FairLanes:
             state.looks += 1
         else:
             state.look_at = None
+
+    def unanswered(self, lane: Lane, clock: float) -> None:
+        """Nobody can say what it has, such as while a new leader is elected; others may answer."""
+        self._classes[lane.urgent].of(lane).look_at = clock + _UNANSWERED_SECONDS
 
     def taken(self, lane: Lane, cost: float) -> None:
         """An item of it was given to somebody."""

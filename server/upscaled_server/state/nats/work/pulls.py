@@ -21,7 +21,7 @@ from upscaled_server.errors import Unavailable
 from upscaled_server.state.nats.connection import Connection
 
 _REQUEST = b'{"batch":1,"no_wait":true}'
-_ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
 _NOTHING = frozenset({"404", "408", "409"})
 
 
@@ -53,10 +53,14 @@ class Pulls:
         self._consumer = ""
         self._answer: asyncio.Future[Msg | None] | None = None
 
+    @property
+    def asking(self) -> bool:
+        return self._answer is not None
+
     async def aclose(self) -> None:
         if self._subscription is not None:
             with suppress(nats.errors.Error, OSError, TimeoutError):
-                async with asyncio.timeout(_ANSWER_SECONDS):
+                async with asyncio.timeout(ANSWER_SECONDS):
                     await self._subscription.unsubscribe()
 
     async def pull(self, consumer: str) -> Delivery | None:
@@ -73,7 +77,7 @@ class Pulls:
                 _REQUEST,
                 reply=f"{self._inbox}.{self._number}",
             )
-            async with asyncio.timeout(_ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS):
                 message = await self._answer
         except (TimeoutError, OSError, nats.errors.Error) as error:
             raise Unavailable(
