@@ -120,7 +120,7 @@ async def test_without_nats_nothing_is_published_takers_wait_and_all_goes_on_aft
             waiting = asyncio.create_task(queue.take())
             server.kill()
             async with asyncio.timeout(60):  # and not 120 seconds
-                while queue.connected:
+                while queue.connected:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
                 with pytest.raises(Unavailable, match=r"no connection to NATS .* UPSCALED_CLUSTER_URL"):
                     await queue.publish(item("refused"))
