@@ -1,55 +1,44 @@
 """Streams that are opened and reset at once, as fast as the server takes them.
 
-python -m tests.chaos.http2_resets [--streams 100000] [--short] [--out bench-results/chaos_http2_resets.json]
+python -m tests.chaos.http2_resets [--streams 100000] [--short] [--out FILE]
 
 Written in raw HTTP/2 frames: the gRPC library is too polite for it. Meanwhile a good caller goes on calling.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 import select
 import socket
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
-import h2.config
 import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
 
+from tests.chaos.http2 import UPSCALE_STREAM, connected, headers_of
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import FAST, picture
-from tests.soak.levels import Levels
+from tests.reliability.control import Control
+from tests.reliability.record import Record, arguments, end
+from tests.reliability.sampling import RssSampler
 from upscaled import Client
 
 _AT_A_TIME = 50
 _LONGEST_SECONDS = 600.0
-_SETTLE_SECONDS = 5.0
 _MOST_RSS_GROWTH_BYTES = 100 << 20
-_HEADERS = [
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/upscaled.v1.Upscaler/UpscaleStream"),
-    (":authority", "localhost"),
-    ("content-type", "application/grpc"),
-    ("te", "trailers"),
-]
 
 
 class Attacker:
     """Opens and resets until `streams` are done, over as many connections as the server makes it use."""
 
     def __init__(self, address: str, streams: int) -> None:
-        host, _, port = address.rpartition(":")
-        self._address = (host, int(port))
+        self._address = address
         self._streams = streams
         self.opened = 0
         self.connections = 0
@@ -65,14 +54,13 @@ class Attacker:
                 time.sleep(0.01)  # the server has had enough of this connection
 
     def _connection(self, until: float) -> None:
-        with socket.create_connection(self._address, timeout=10) as sock:
-            connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-            connection.initiate_connection()
+        sock, connection = connected(self._address)
+        with sock:
             sock.sendall(connection.data_to_send())
             while self.opened < self._streams and time.monotonic() < until:
                 for _ in range(_AT_A_TIME):
                     stream = connection.get_next_available_stream_id()
-                    connection.send_headers(stream, _HEADERS)
+                    connection.send_headers(stream, headers_of(UPSCALE_STREAM))
                     connection.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
                     self.opened += 1
                 sock.sendall(connection.data_to_send())
@@ -136,60 +124,44 @@ class GoodCaller:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments("http2_resets", __doc__.split("\n")[0])
     parser.add_argument("--streams", type=int, default=100_000)
-    parser.add_argument("--short", action="store_true", help="5000 streams")
-    parser.add_argument("--out", type=Path, default=Path("bench-results/chaos_http2_resets.json"))
     options = parser.parse_args()
     streams = 5000 if options.short else options.streams
+    record = Record(
+        "http2_resets",
+        "HTTP/2 abuse",
+        f"{streams} streams opened and reset at once in raw HTTP/2 frames, {_AT_A_TIME} in flight a time, "
+        "while a good caller goes on calling",
+        options.short,
+        tried=streams,
+    )
     with tempfile.TemporaryDirectory() as name, running_server(Path(name) / "server.log") as server:
-        with Client(server.address, timeout=120) as client:
-            expected = hashlib.sha256(client.upscale(picture(24, 16), model=FAST).data).hexdigest()
-        time.sleep(_SETTLE_SECONDS)
-        before = Levels.of(server.process.pid)
+        control = Control(server)
         attacker, began = Attacker(server.address, streams), time.monotonic()
-        with GoodCaller(server) as good:
+        with RssSampler(server.process.pid) as rss, GoodCaller(server) as good:
             attacker.run()
-        seconds = time.monotonic() - began
-        time.sleep(_SETTLE_SECONDS)
-        after = Levels.of(server.process.pid)
-        alive = server.process.poll() is None
+        record.seconds = time.monotonic() - began
+        record.not_held += control.differences()
         tracebacks = (Path(name) / "server.log").read_text(errors="replace").count("Traceback")
-    growth = after.server_rss_bytes - before.server_rss_bytes
-    right = (
-        alive
-        and attacker.opened >= streams
-        and attacker.acknowledged
-        and good.answers == {expected}
-        and not good.failures
-        and not tracebacks
-        and growth <= _MOST_RSS_GROWTH_BYTES
-        and after.descriptors <= before.descriptors + 2
-        and after.processes <= before.processes
-    )
-    record = {
-        "streams": attacker.opened,
+    record.held = attacker.opened
+    if not attacker.acknowledged:
+        record.not_held.append(f"after {attacker.opened} streams no ping was answered")
+    record.not_held += [f"a good call failed: {each}" for each in good.failures]
+    if len(good.answers) != 1:
+        record.not_held.append(f"the good caller's image had {len(good.answers)} kinds of bytes")
+    if tracebacks:
+        record.not_held.append(f"{tracebacks} tracebacks are in the log")
+    if rss.growth_bytes > _MOST_RSS_GROWTH_BYTES:
+        record.not_held.append(f"RSS grew by {rss.growth_bytes >> 20} MiB")
+    record.figures = {
         "connections": attacker.connections,
-        "seconds": seconds,
+        "rss_growth_mib": rss.growth_bytes / (1 << 20),
         "good_calls": good.calls,
-        "good_failures": good.failures,
-        "slowest_good_call_seconds": good.slowest_seconds,
-        "tracebacks": tracebacks,
-        "before": asdict(before),
-        "after": asdict(after),
-        "held": right,
+        "slowest_good_call_s": good.slowest_seconds,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-    answered = "all" if attacker.acknowledged else "NOT ALL"
-    print(
-        f"{attacker.opened} streams opened and reset in {seconds:.0f} s, {answered} answered for, "
-        f"{attacker.connections} connections: RSS {before.server_rss_bytes >> 20} -> "
-        f"{after.server_rss_bytes >> 20} MiB, descriptors {before.descriptors} -> {after.descriptors}; "
-        f"{good.calls} good calls, {len(good.failures)} failed, the slowest {good.slowest_seconds:.1f} s; "
-        f"{'held' if right else 'NOT HELD'}"
-    )
-    return 0 if right else 1
+    record.series = {"rss_bytes": rss.series}
+    return end(record, options.out)
 
 
 if __name__ == "__main__":

@@ -6,40 +6,18 @@ import io
 import json
 import signal
 import time
-import urllib.error
-import urllib.request
 from contextlib import suppress
 
 from PIL import Image
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.conftest import RunningServer, running_server
+from tests.e2e.metrics_page import ask, scraped, summed
 from tests.edge.conftest import free_address
 from upscaled import Client, NotFoundError, Progress
 from upscaled_server.telemetry.metrics import SNAPSHOT
 
 FAST = "real-esrgan-animevideo-v3"
 RPCS = "upscaled_rpc_duration_seconds_count"
-
-
-def ask(address: str, path: str) -> tuple[int, str]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"http://{address}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def scraped(address: str) -> dict[tuple[str, str], float]:
-    """Values by name and labels."""
-    status, text = ask(address, "/metrics")
-    assert status == 200
-    return {
-        (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def picture(width: int, height: int) -> bytes:
@@ -84,17 +62,9 @@ def _leaves_nothing_behind(server: RunningServer, address: str) -> None:
         assert values["upscaled_queue_device_seconds", json.dumps({"class": "batch"})] == 0
         stream.close()
         deadline = time.monotonic() + 10
-        while (left := _left(address))["upscaled_images_open"] or left["upscaled_queue_units"]:
+        while (left := summed(address))["upscaled_images_open"] or left["upscaled_queue_units"]:
             assert time.monotonic() < deadline, f"the work of a caller that left is still queued: {left}"
-        assert _left(address)["upscaled_queue_device_seconds"] < 0.001
-
-
-def _left(address: str) -> dict[str, float]:
-    """Sums over all labels."""
-    sums: dict[str, float] = {}
-    for (name, _), value in scraped(address).items():
-        sums[name] = sums.get(name, 0.0) + value
-    return sums
+        assert summed(address)["upscaled_queue_device_seconds"] < 0.001
 
 
 def test_readiness_turns_first_when_the_server_stops() -> None:

@@ -19,10 +19,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from tests.conftest import REPO
 from tests.e2e.keyed import FAST, KeyedServer, bearer, keyed_server, picture
+from tests.e2e.metrics_page import ask
 from tests.e2e.receiver import Receiver, receiver
 from tests.e2e.scraping_prometheus import Scraper, scraping_prometheus
 from tests.e2e.test_killed_worker import _worker
-from tests.e2e.test_metrics import ask
 from tests.e2e.test_metrics import picture as noise
 from tests.e2e.test_tls import Files
 from tests.edge.conftest import free_address

@@ -22,10 +22,10 @@ from google.protobuf.descriptor import MethodDescriptor
 from tests.e2e.keyed import FAST, KeyedServer, bearer, keyed_server, picture
 from tests.fuzz.messages import Messages
 from tests.fuzz.record import Found
+from tests.reliability.rpcs import methods, path_of
 from upscaled import Client
-from upscaled.v1 import account_pb2, admin_pb2, blobs_pb2, jobs_pb2, models_pb2, server_pb2, upscaler_pb2
+from upscaled.v1 import admin_pb2, blobs_pb2, jobs_pb2
 
-_FILES = (account_pb2, admin_pb2, blobs_pb2, jobs_pb2, models_pb2, server_pb2, upscaler_pb2)
 _LANES = 4
 _DEADLINE_SECONDS = 60.0
 _MOST_ANSWERS = 200
@@ -40,7 +40,7 @@ class _Call:
 
     @property
     def path(self) -> str:
-        return f"/{self.method.containing_service.full_name}/{self.method.name}"
+        return path_of(self.method)
 
     def kept(self) -> str:
         return json.dumps({"method": self.path, "messages": [each.hex() for each in self.messages]})
@@ -88,22 +88,13 @@ def replay(file: Path) -> str:
     """How a call that was kept ends on a new server."""
     call = json.loads(file.read_text())
     method = next(
-        each for each in _methods() if call["method"].endswith(f"{each.containing_service.name}/{each.name}")
+        each for each in methods() if call["method"].endswith(f"{each.containing_service.name}/{each.name}")
     )
     with tempfile.TemporaryDirectory() as name, keyed_server(Path(name)) as server:
         key = server.make_key("fuzz", admin=True)
         with grpc.insecure_channel(server.address) as channel:
             messages = tuple(map(bytes.fromhex, call["messages"]))
             return _end(channel, _Call(method, messages, leave=False), key, Messages(random.Random(0)))
-
-
-def _methods() -> list[MethodDescriptor]:
-    return [
-        method
-        for file in _FILES
-        for service in file.DESCRIPTOR.services_by_name.values()
-        for method in service.methods
-    ]
 
 
 def _control(server: KeyedServer, key: str) -> str:
@@ -120,10 +111,10 @@ def _lane(
     reached: set[tuple[str, str]],
     kept: Path,
 ) -> None:
-    messages, methods = Messages(chance), _methods()
+    messages, every = Messages(chance), methods()
     with grpc.insecure_channel(server.address) as channel:
         while time.monotonic() < until and server.server.process.poll() is None:
-            method = chance.choice(methods)
+            method = chance.choice(every)
             count = chance.choice((0, 1, 1, 2, 2, 3, 6)) if method.client_streaming else 1
             call = _Call(
                 method,

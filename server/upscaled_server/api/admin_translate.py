@@ -15,6 +15,7 @@ from upscaled.v1 import admin_pb2, options_pb2
 from upscaled_server.access.caller import Caller, Priority
 from upscaled_server.access.keys import Key
 from upscaled_server.access.records import CallerRecord
+from upscaled_server.api import translate_in
 from upscaled_server.errors import InvalidField
 
 _T = TypeVar("_T")
@@ -143,7 +144,7 @@ def to_description(text: str) -> str:
 
 def to_seconds(field: str, duration: Duration, *, low: float, high: float) -> float:
     """Raises `InvalidField` outside `low` to `high`."""
-    seconds: float = duration.seconds + duration.nanos / 1e9
+    seconds = translate_in.to_seconds(field, duration)
     if not low <= seconds <= high:
         raise InvalidField(
             field, "is out of range", limit=f"{low:g} to {high:g} seconds", actual=f"{seconds:g}"

@@ -44,7 +44,9 @@ class BlobsServicer(blobs_pb2_grpc.BlobsServicer):
         self._downloads = 0
 
     async def CreateInput(self, message: blobs_pb2.CreateInputRequest, context: Context) -> blobs_pb2.Input:
-        retention = translate.to_seconds(message.retention) if message.HasField("retention") else None
+        retention = (
+            translate.to_seconds("retention", message.retention) if message.HasField("retention") else None
+        )
         record = await self._files.create_input(
             caller.identity.get().caller,
             request_id=translate.to_request_id(message.request_id),
@@ -99,7 +101,7 @@ class BlobsServicer(blobs_pb2_grpc.BlobsServicer):
     ) -> blobs_pb2.SignOutputResponse:
         seconds = DEFAULT_LIFETIME_SECONDS
         if message.HasField("lifetime"):
-            seconds = translate.to_seconds(message.lifetime)
+            seconds = translate.to_seconds("lifetime", message.lifetime)
         if not 1 <= seconds <= MAX_LIFETIME_SECONDS:
             raise InvalidField(
                 "lifetime",

@@ -12,6 +12,7 @@ from upscaled.v1 import jobs_pb2, options_pb2, result_pb2
 from upscaled_server.access.caller import Caller
 from upscaled_server.api import translate
 from upscaled_server.api.admin_translate import to_seconds
+from upscaled_server.api.choices import DELIVERY, known
 from upscaled_server.api.stored_outputs import Sign, add_address
 from upscaled_server.errors import InvalidField
 from upscaled_server.intake.fetch.urls import shown
@@ -46,6 +47,7 @@ def to_new_job(message: jobs_pb2.CreateJobRequest, caller: Caller, keeping: Keep
     source = translate.to_source(message.source)
     # The message lives as long as the call, which may wait: without this, so would the encoded image.
     message.source.Clear()
+    known("options.delivery", DELIVERY, message.options.delivery)
     if message.options.delivery == options_pb2.DELIVERY_INLINE:
         raise InvalidField(
             "options.delivery", "cannot be met by jobs", limit="DELIVERY_URL", actual="DELIVERY_INLINE"
@@ -53,7 +55,7 @@ def to_new_job(message: jobs_pb2.CreateJobRequest, caller: Caller, keeping: Keep
     message.options.delivery = options_pb2.DELIVERY_URL
     retention = None
     if message.HasField("retention"):
-        retention = message.retention.seconds + message.retention.nanos / 1e9
+        retention = translate.to_seconds("retention", message.retention)
         keeping.retention("retention", retention)
     return NewJob(
         caller=caller,

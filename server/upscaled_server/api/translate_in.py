@@ -29,6 +29,7 @@ _MAX_LABELS = 32
 _MAX_LABEL_VALUE_BYTES = 1024
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9._-]{0,62}")
 _MAX_URL_CHARACTERS = 2048
+_NANOS = 1_000_000_000
 _ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{0,128}")
 
@@ -110,9 +111,17 @@ def to_options(message: options_pb2.UpscaleOptions) -> Options:
     )
 
 
-def to_seconds(message: Duration) -> float:
-    """Whatever the message holds: `ToTimedelta` raises for what is beyond 10,000 years."""
-    seconds: float = message.seconds + message.nanos / 1e9
+def to_seconds(field: str, message: Duration) -> float:
+    """However long: `ToTimedelta` raises for what is beyond 10,000 years. Raises `InvalidField` for
+    nanoseconds that are a second or more, or of the other sign."""
+    if abs(message.nanos) >= _NANOS or message.seconds * message.nanos < 0:
+        raise InvalidField(
+            f"{field}.nanos",
+            "is not a part of a second",
+            limit=f"below {_NANOS}, of the sign of seconds",
+            actual=message.nanos,
+        )
+    seconds: float = message.seconds + message.nanos / _NANOS
     return seconds
 
 

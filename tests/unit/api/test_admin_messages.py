@@ -104,6 +104,9 @@ def test_durations_and_descriptions_have_bounds() -> None:
         to_seconds("overlap", Duration(seconds=11), low=0, high=10)
     with pytest.raises(InvalidField, match="overlap"):
         to_seconds("overlap", Duration(seconds=-1), low=0, high=10)
+    for nanos in (-1, -(2**31), 1_000_000_000, 2**31 - 1):
+        with pytest.raises(InvalidField, match=r"overlap\.nanos"):
+            to_seconds("overlap", Duration(seconds=1, nanos=nanos), low=0, high=10)
     assert to_description("für die Nacht") == "für die Nacht"
     for text in ("x" * 101, "a\nb", "\x1b[31m"):
         with pytest.raises(InvalidField, match="description"):
