@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 MAX_DESCRIPTION = 100
 _MAX_PAGE = 1000
 _DEFAULT_PAGE = 100
+# Of characters; what `key_position` gives has fewer.
+_MAX_TOKEN = 256
 
 _PRIORITY: dict[int, Priority] = {
     options_pb2.PRIORITY_UNSPECIFIED: Priority.INTERACTIVE,
@@ -183,14 +185,16 @@ def _make_token(position: str) -> str:
 
 def _read_token(token: str) -> str:
     try:
-        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
+        if len(token) <= _MAX_TOKEN:
+            return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode()
     except (UnicodeError, binascii.Error):
-        raise InvalidField(
-            "page_token",
-            "is not a token of this server",
-            limit="next_page_token of the page before",
-            actual=ascii(token[:80]),
-        ) from None
+        pass
+    raise InvalidField(
+        "page_token",
+        "is not a token of this server",
+        limit="next_page_token of the page before",
+        actual=ascii(token[:80]),
+    )
 
 
 def _timestamp(seconds: float | None) -> Timestamp | None:

@@ -92,7 +92,9 @@ def test_pages_join_to_the_whole_while_items_come_and_go(numbers: list[int], siz
     assert found == sorted(f"{number:03d}" for number in numbers)
 
 
-@pytest.mark.parametrize(("size", "token"), [(-1, ""), (1001, ""), (0, "not a token"), (0, "é"), (0, "gA==")])
+@pytest.mark.parametrize(
+    ("size", "token"), [(-1, ""), (1001, ""), (0, "not a token"), (0, "é"), (0, "gA=="), (0, "A" * 260)]
+)
 def test_a_page_that_cannot_be_meant_is_refused(size: int, token: str) -> None:
     with pytest.raises(InvalidField, match=r"page_size|page_token"):
         page_of(["a"], str, size=size, token=token)
