@@ -26,12 +26,13 @@ from upscaled.v1 import (
 )
 
 _DEEPEST = 4
+_NOBODYS = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 _IMAGE = picture(24, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Things:
-    """What is there to be asked for, of one caller whose key also administers."""
+    """What is there to be asked for, of one caller whose key also administers; the spare ones may go."""
 
     key: str
     key_id: str
@@ -40,6 +41,8 @@ class Things:
     input_id: str
     output_id: str
     output_bytes: int
+    spare_key_id: str
+    spare_caller: str
 
 
 def things(server: KeyedServer, caller: str) -> Things:
@@ -62,7 +65,8 @@ def things(server: KeyedServer, caller: str) -> Things:
             timeout=90,
         )
     output = job.result.outputs[0]
-    return Things(key, key[:16], caller, job.id, made.id, output.id, output.size_bytes)
+    spare = server.make_key("spare")
+    return Things(key, key[:16], caller, job.id, made.id, output.id, output.size_bytes, spare[:16], "spare")
 
 
 def right(method: MethodDescriptor, there: Things) -> Message:
@@ -87,7 +91,7 @@ def right(method: MethodDescriptor, there: Things) -> Message:
         case "CreateCaller":
             return admin_pb2.CreateCallerRequest(caller=admin_pb2.Caller(name="made-by-chaos"))
         case "UpdateCaller":
-            return admin_pb2.UpdateCallerRequest(caller=admin_pb2.Caller(name=there.caller))
+            return admin_pb2.UpdateCallerRequest(caller=admin_pb2.Caller(name=there.spare_caller))
         case "LoadModel" | "UnloadModel":
             return GetMessageClass(method.input_type)(model=FAST)
         case "GetModel":
@@ -98,12 +102,16 @@ def right(method: MethodDescriptor, there: Things) -> Message:
             write = blobs_pb2.WriteInputRequest(input_id=there.input_id, offset=500)
             write.content.data = b"x"
             return write
+        case "DeleteJob":
+            return jobs_pb2.DeleteJobRequest(job_id=_NOBODYS)
+        case "DeleteCaller":
+            return admin_pb2.DeleteCallerRequest(caller=there.spare_caller)
         case _:
             known = {
                 "job_id": there.job_id,
                 "input_id": there.input_id,
                 "output_id": there.output_id,
-                "key_id": there.key_id,
+                "key_id": there.spare_key_id,
                 "caller": there.caller,
             }
             fields = {

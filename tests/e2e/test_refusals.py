@@ -185,6 +185,24 @@ def test_a_stream_out_of_order_is_refused(
     assert caught.value.code() is INVALID
 
 
+def test_a_message_that_would_be_unpacked_is_not_taken(channel: grpc.Channel) -> None:
+    request = upscaler_pb2.UpscaleRequest(source=options_pb2.Source(image=bytes(1 << 20)))
+    with pytest.raises(grpc.RpcError) as caught:
+        upscaler_pb2_grpc.UpscalerStub(channel).Upscale(
+            request, timeout=30, compression=grpc.Compression.Gzip
+        )
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_message_of_much_that_is_no_image_is_refused(channel: grpc.Channel) -> None:
+    options = options_pb2.UpscaleOptions(labels={f"a{number}": "" for number in range(200_000)})
+    request = upscaler_pb2.UpscaleRequest(source=options_pb2.Source(image=_png()), options=options)
+    with pytest.raises(grpc.RpcError) as caught:
+        upscaler_pb2_grpc.UpscalerStub(channel).Upscale(request, timeout=30)
+    assert caught.value.code() is EXHAUSTED
+    assert "message: is too large beside its image" in caught.value.details()
+
+
 @pytest.mark.parametrize("kind", ["url", "input_id", "output_id"])
 def test_a_source_that_is_none_is_refused(channel: grpc.Channel, kind: str) -> None:
     request = upscaler_pb2.UpscaleRequest(source=options_pb2.Source(**{kind: "x"}))  # type: ignore[arg-type]

@@ -6,11 +6,13 @@ ChannelOptions = list[tuple[str, int]]
 
 
 def channel_options(max_message_bytes: int) -> ChannelOptions:
-    """Half-open peers are found within 40 seconds (gRPC's own default is two hours); pings of clients are
-    bounded."""
+    """Messages are taken as they are: images are compressed, and a message that is packed small would be
+    unpacked to as much as may come at all. Half-open peers are found within 40 seconds (gRPC's own default is
+    two hours); pings of clients are bounded."""
     return [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         # Without this, its default of a minute wins over the keepalive timeout.

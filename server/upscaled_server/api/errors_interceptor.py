@@ -13,6 +13,8 @@ from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
 from upscaled_server.api import caller
 from upscaled_server.api.call_metrics import CallMetrics
@@ -61,7 +63,9 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 build = getattr(grpc, f"{kind}_rpc_method_handler")
                 wrapped: Handler = build(
                     self._wrap(behaviour, method, counted),
-                    request_deserializer=counted.receiving(tolerant(handler.request_deserializer)),
+                    request_deserializer=counted.receiving(
+                        tolerant(_request_of(method), handler.request_deserializer)
+                    ),
                     response_serializer=counted.sending(handler.response_serializer),
                 )
                 return wrapped
@@ -89,6 +93,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                     self._idle.set()
 
         return call
+
+
+def _request_of(method: str) -> Descriptor:
+    """What an rpc of the contract is called with, by its full name."""
+    found: MethodDescriptor = descriptor_pool.Default().FindMethodByName(method[1:].replace("/", "."))
+    return found.input_type
 
 
 async def _end(error: Exception, context: Context, method: str) -> NoReturn:

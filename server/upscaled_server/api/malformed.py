@@ -1,4 +1,4 @@
-"""Messages that are not valid protobuf, refused as such.
+"""Messages that are not valid protobuf, or too large for what they are, refused as such.
 
 grpc answers them with UNKNOWN or INTERNAL and the names of Python classes; here they reach the handler as
 a value, and the interceptor refuses them like any other bad input.
@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
-from upscaled_server.errors import InvalidInput
+from upscaled_server.api.message_size import MAX_BESIDE_BYTES, beside_image
+from upscaled_server.errors import InvalidInput, LimitExceeded
 
 
 class NotProtobuf(InvalidInput):
@@ -21,29 +23,44 @@ class NotProtobuf(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """Stands for a message that could not be parsed."""
+    """Stands for a message that was not, or could not be, parsed. `beside_bytes` is beyond its limit or 0.
+
+    Not an error yet: one that was raised where the message was would keep it in memory.
+    """
 
     size_bytes: int
+    beside_bytes: int
 
 
-def tolerant(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
-    """`parse`, giving a `Malformed` instead of raising."""
+def tolerant(kind: Descriptor, parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """`parse` for messages of this kind, giving a `Malformed` instead of raising."""
 
     def deserialize(data: bytes) -> Any:
+        beside = beside_image(kind, data)
+        if beside > MAX_BESIDE_BYTES:
+            return Malformed(len(data), beside)
         try:
             return data if parse is None else parse(data)
         except (DecodeError, UnicodeDecodeError, ValueError):
-            return Malformed(len(data))
+            return Malformed(len(data), 0)
 
     return deserialize
 
 
 def well_formed(request: Any) -> Any:
-    """The request, one message or a stream of them. Raises `NotProtobuf`, for a stream when it comes to
-    it."""
+    """The request, one message or a stream of them. Raises `NotProtobuf` or `LimitExceeded`, for a stream
+    when it comes to it."""
     if hasattr(request, "__aiter__"):
         return _each(request)
     if isinstance(request, Malformed):
+        if request.beside_bytes:
+            raise LimitExceeded(
+                "message",
+                "is too large beside its image",
+                limit=MAX_BESIDE_BYTES,
+                actual=request.beside_bytes,
+                unit="bytes",
+            )
         raise NotProtobuf("the message is not valid protobuf", size_bytes=request.size_bytes)
     return request
 
