@@ -275,7 +275,7 @@ class App:
             interceptors=[
                 TraceInterceptor(),
                 self._errors,
-                AccessInterceptor(access, max_message_seconds=self._limits.max_call_seconds),
+                AccessInterceptor(access, max_message_seconds=self._limits.max_message_seconds),
             ],
             options=channel_options(self._limits.max_message_bytes),
         )

@@ -41,8 +41,9 @@ class Levels:
 def _tree(pid: int) -> list[int]:
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += _tree(int(child))
+        with suppress(OSError):  # ended meanwhile
+            for child in task.read_text().split():
+                found += _tree(int(child))
     return found
 
 
@@ -53,9 +54,10 @@ def _opened(pid: int) -> Iterator[str]:
 
 
 def _rss(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
+    with suppress(OSError):  # ended meanwhile
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 

@@ -55,6 +55,13 @@ class LimitSettings(BaseSettings):
         30.0, gt=0, description="Seconds without a byte after which an upload is given up."
     )
 
+    max_message_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds within which the message of a call with a single one must have arrived; larger "
+        "images over slower lines come in streams.",
+    )
+
     @model_validator(mode="after")
     def _apply_profile(self) -> Self:
         if self.limits == "hosted":
