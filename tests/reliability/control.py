@@ -1,11 +1,13 @@
-"""Whether a server is again what it was before something was done to it."""
+"""What must hold of a server after whatever was done to it: it serves, a control image has the same bytes, and
+nothing is left over."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import time
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -13,63 +15,81 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.e2e.conftest import RunningServer
 from tests.e2e.keyed import FAST, picture
 from tests.soak.levels import Levels
-from upscaled import Client
+from upscaled import Client, UpscaledError
 
-_WARM_UP: Final = 3
-_QUIET_SECONDS: Final = 2.0
-_LONGEST_SECONDS: Final = 30.0
-# Of pixels, for the next rows: `pool/pixels.py`.
-_KEPT_BUFFERS: Final = 8
-_DESCRIPTORS: Final = 2
-_THREADS: Final = 2
+_LONGEST_SECONDS = 60.0
+_AGAIN_SECONDS = 0.5
+# Threads come as they are first needed, of pools that do not grow with the number of requests.
+_LATE_THREADS = 8
+_LATE_DESCRIPTORS = 2
+# Of pixels, for the next rows: eight, each open twice, as a mapping has a descriptor of its own
+# (`pool/pixels.py`).
+_KEPT_BUFFERS = 16
 
 
 class Control:
-    """Takes an image's bytes and the server's levels when it is made, on a server that does nothing else."""
+    """Taken of a server that is in order. `before` is what it held then."""
 
-    def __init__(self, server: RunningServer, api_key: str | None = None) -> None:
-        self._server = server
-        self._api_key = api_key
-        self._sha256 = {self._image() for _ in range(_WARM_UP)}
-        time.sleep(_QUIET_SECONDS)
-        self.before = self.after = Levels.of(server.process.pid)
+    def __init__(self, server: RunningServer, *, key: str | None = None) -> None:
+        self._key = key
+        with ThreadPoolExecutor(4) as callers:
+            answers = set(callers.map(lambda _: self._image(server), range(8)))
+        if len(answers) != 1:
+            raise RuntimeError("the control image has different bytes from the start")
+        self._expected = answers.pop()
+        time.sleep(2)
+        self.before = Levels.of(server.process.pid)
+        self.after = self.before
 
-    def differences(self) -> list[str]:
-        """What is not as before, as sentences. Waits for what takes a moment to be given back."""
-        if self._server.process.poll() is not None:
-            return [f"the server ended with {self._server.process.poll()}"]
-        found = self._unhealthy()
-        if self._image() not in self._sha256:
-            found.append("the control image has other bytes than before")
-        give_up = time.monotonic() + _LONGEST_SECONDS
-        while (left := self._left_over()) and time.monotonic() < give_up:
-            time.sleep(0.5)
-        return found + left
+    def problems(self, server: RunningServer) -> list[str]:
+        """What is not as it was; levels may take up to a minute to come down."""
+        if server.process.poll() is not None:
+            return [f"the server has ended with {server.process.returncode}"]
+        found = []
+        if not is_serving(server):
+            found.append("health is not SERVING")
+        try:
+            if self._image(server) != self._expected:
+                found.append("the control image has other bytes")
+        except UpscaledError as error:
+            found.append(f"the control image failed: {error}")
+        return found + self._left_over(server)
 
-    def _unhealthy(self) -> list[str]:
-        with grpc.insecure_channel(self._server.address) as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
-        serving = health_pb2.HealthCheckResponse.SERVING
-        return [] if answer.status == serving else [f"health says {answer.status}, not SERVING"]
+    def _left_over(self, server: RunningServer) -> list[str]:
+        until = time.monotonic() + _LONGEST_SECONDS
+        while True:
+            # gRPC keeps connections of clients here until the collector has found the errors of their calls.
+            gc.collect()
+            self.after = Levels.of(server.process.pid)
+            found = self._above()
+            if not found or time.monotonic() > until:
+                return found
+            time.sleep(_AGAIN_SECONDS)
 
-    def _image(self) -> str:
-        with Client(self._server.address, api_key=self._api_key, timeout=120) as client:
-            return hashlib.sha256(client.upscale(picture(40, 30), model=FAST).data).hexdigest()
-
-    def _left_over(self) -> list[str]:
-        # gRPC keeps connections of clients here until the collector has found the errors of their calls.
-        gc.collect()
-        before, now = self.before, Levels.of(self._server.process.pid)
-        self.after = now
-        bounds = {
-            "descriptors": before.descriptors + _DESCRIPTORS,
-            "threads": before.threads + _THREADS,
+    def _above(self) -> list[str]:
+        before, after = asdict(self.before), asdict(self.after)
+        allowed = {
+            "descriptors": before["descriptors"] + _LATE_DESCRIPTORS,
+            "threads": before["threads"] + _LATE_THREADS,
+            "processes": before["processes"],
+            "shared_files": before["shared_files"],
             "buffers": _KEPT_BUFFERS,
-            "processes": before.processes,
-            "shared_files": before.shared_files,
         }
         return [
-            f"{getattr(now, name)} {name.replace('_', ' ')} are left, {getattr(before, name)} were there"
-            for name, bound in bounds.items()
-            if getattr(now, name) > bound
+            f"{name.replace('_', ' ')}: {before[name]} before, {after[name]} afterwards"
+            for name, most in allowed.items()
+            if after[name] > most
         ]
+
+    def _image(self, server: RunningServer) -> str:
+        with Client(server.address, timeout=120, api_key=self._key) as client:
+            return hashlib.sha256(client.upscale(picture(40, 30), model=FAST).data).hexdigest()
+
+
+def is_serving(server: RunningServer) -> bool:
+    with grpc.insecure_channel(server.address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
