@@ -148,7 +148,7 @@ def main() -> int:
             for each in running:
                 each.result()
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
         record.not_held += [] if moments["queued"] and moments["computed"] else ["not both moments were met"]
     record.figures = {
         "left_while_queued": moments["queued"],

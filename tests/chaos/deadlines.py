@@ -106,7 +106,7 @@ def main() -> int:
             for each in running:
                 each.result()
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
     record.figures = {
         "answered_in_time": ends["answered"],
         "begun_and_ended": ends["begun"],

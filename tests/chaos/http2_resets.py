@@ -142,7 +142,7 @@ def main() -> int:
         with RssSampler(server.process.pid) as rss, GoodCaller(server) as good:
             attacker.run()
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server)
         tracebacks = (Path(name) / "server.log").read_text(errors="replace").count("Traceback")
     record.held = attacker.opened
     if not attacker.acknowledged:

@@ -152,7 +152,7 @@ def main() -> int:
                 there = things(server, "forger")
                 control = Control(server.server, there.key)
                 sent = _send_all(server, there, short=options.short)
-                record.not_held += control.differences()
+                record.not_held += control.problems(server.server)
             log = server.log.read_bytes()
         wrong = list(_wrong_in(log, as_json=log_format == "json"))
         record.tried += sent

@@ -137,7 +137,7 @@ def main() -> int:
                         )
         record.seconds = time.monotonic() - began
         record.figures = {"fields": len(fields)}
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
     return end(record, options.out)
 
 

@@ -193,7 +193,7 @@ def main() -> int:
             in_library(server, there, attempts, short=options.short)
             in_frames(server, there, attempts, short=options.short)
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
         if "Traceback" in server.log.read_text(errors="replace"):
             record.not_held.append("a traceback is in the log")
     if rss.growth_bytes > _MOST_RSS_GROWTH_BYTES:

@@ -149,7 +149,7 @@ def main() -> int:
             ends = asyncio.run(flooded(server, metrics, record, seconds))
         record.seconds = time.monotonic() - began
         refused, within = refusals(metrics)
-        record.not_held += control.differences()
+        record.not_held += control.problems(server)
     record.tried = sum(ends.values())
     record.held = sum(ends[name] for name in _FITTING)
     record.not_held += [f"{ends[name]} calls ended {name}" for name in ends if name not in _FITTING]

@@ -65,7 +65,7 @@ def main() -> int:
             closed += [time.monotonic() - began] * (len(peers) - len(left))
             peers = left
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server)
     record.held = len(closed)
     if peers:
         record.not_held.append(f"{len(peers)} peers were not freed within {_LONGEST_SECONDS:g} s")

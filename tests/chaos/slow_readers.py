@@ -99,7 +99,7 @@ def main() -> int:
         with RssSampler(server.server.process.pid) as rss:
             peers = read_slowly(server, key, output_id, readers, seconds)
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
     answers = [answer for peer in peers for answer in peer.answers.values()]
     ends = Counter("served on" if answer.status is None else answer.status for answer in answers)
     for answer in answers:

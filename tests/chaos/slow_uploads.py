@@ -195,7 +195,7 @@ def main() -> int:
         with RssSampler(server.server.process.pid) as rss, GoodCaller(server, good) as beside:
             peers = trickle(server, slow, uploads, max(idle, longest_single) + 2 * _SLACK_SECONDS)
         record.seconds = time.monotonic() - began
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
     answers = [answer for peer in peers for answer in peer.answers.values()]
     allowed = [idle + _SLACK_SECONDS] * count + [longest_single + _SLACK_SECONDS] * single
     for answer, longest in zip(answers, allowed, strict=True):

@@ -168,7 +168,7 @@ def main() -> int:
         if seconds < 0.9 * (count / _PER_SECOND - _BURST_SECONDS):
             record.not_held.append(f"{count} answers in {seconds:.1f} s: they were not held back")
         ask_for_anothers(record, server.address, there, key)
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
         with contextlib.suppress(OSError):
             server.server.stop()
         record.not_held += [f"a key is in {path}" for path in in_files(Path(name), [*keys, key, there.key])]

@@ -30,7 +30,7 @@ _KEPT_BUFFERS = 16
 class Control:
     """Taken of a server that is in order. `before` is what it held then."""
 
-    def __init__(self, server: RunningServer, *, key: str | None = None) -> None:
+    def __init__(self, server: RunningServer, key: str | None = None) -> None:
         self._key = key
         with ThreadPoolExecutor(4) as callers:
             answers = set(callers.map(lambda _: self._image(server), range(8)))
