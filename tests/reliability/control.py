@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import re
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -40,6 +44,7 @@ class Control:
         time.sleep(2)
         self.before = Levels.of(server.process.pid)
         self.after = self.before
+        self._opened = _opened(server.process.pid)
 
     def problems(self, server: RunningServer) -> list[str]:
         """What is not as it was; levels may take up to a minute to come down."""
@@ -63,7 +68,8 @@ class Control:
             self.after = Levels.of(server.process.pid)
             found = self._above()
             if not found or time.monotonic() > until:
-                return found
+                more = _opened(server.process.pid) - self._opened
+                return [f"{each} (opened since: {dict(more)})" for each in found]
             time.sleep(_AGAIN_SECONDS)
 
     def _above(self) -> list[str]:
@@ -84,6 +90,15 @@ class Control:
     def _image(self, server: RunningServer) -> str:
         with Client(server.address, timeout=120, api_key=self._key) as client:
             return hashlib.sha256(client.upscale(picture(40, 30), model=FAST).data).hexdigest()
+
+
+def _opened(pid: int) -> Counter[str]:
+    """What a process has open, by kind: the numbers of sockets and pipes say nothing."""
+    kinds = Counter[str]()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            kinds[re.sub(r":\[\d+\]$", "", str(each.readlink()))] += 1
+    return kinds
 
 
 def is_serving(server: RunningServer) -> bool:
