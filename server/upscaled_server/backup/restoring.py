@@ -14,6 +14,7 @@ from upscaled_server.shared_state import DATABASE as STATE
 from upscaled_server.state.copying import read_copy
 from upscaled_server.state.database import open_database
 from upscaled_server.state.folder import DataFolder
+from upscaled_server.state.mark import mark_path
 from upscaled_server.storage import disk
 from upscaled_server.storage.settings import StorageSettings
 
@@ -28,7 +29,7 @@ def restore(backup: Path, data_dir: Path, settings: StorageSettings) -> tuple[Ma
     manifest = read_manifest(backup)
     with DataFolder(data_dir):
         state = data_dir / STATE
-        for path in (state, state.with_name(f"{STATE}-wal")):
+        for path in (state, state.with_name(f"{STATE}-wal"), mark_path(state)):
             if path.exists():
                 raise FailedPrecondition(
                     f"{path} is there already; restore into another folder, or move it away", path=str(path)

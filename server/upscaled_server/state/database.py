@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from upscaled_server.errors import FailedPrecondition
+from upscaled_server.state.mark import Mark, mark_path
 
 # "upsc", in the header of the file: `file state.db` shows it, and another program's database is not taken.
 APPLICATION_ID = 0x75707363
@@ -34,8 +35,8 @@ _LOCK_WAIT_SECONDS = 10.0
 def open_database(path: Path) -> sqlite3.Connection:
     """A connection in WAL mode whose commits survive power loss; used from one thread at a time.
 
-    A missing file is made. Raises `FailedPrecondition` for one that is damaged, of another program or of a
-    newer version; nothing is changed then.
+    A missing file is made. Raises `FailedPrecondition` for one that is damaged, lacks commits that its mark
+    tells of, is of another program or of a newer version; nothing is changed then.
     """
     try:
         if not path.exists():
@@ -47,6 +48,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         try:
             _check(connection, path)
             _migrate(connection)
+            _check_mark(connection, path)
         except BaseException:  # an interrupt too
             connection.close()
             raise
@@ -67,7 +69,8 @@ def error_code(error: sqlite3.Error) -> int:
 
 def _make(path: Path) -> None:
     """A new database, under its name only when it is complete."""
-    left_over = [each for each in (_beside(path, "-wal"), _beside(path, "-shm")) if each.exists()]
+    beside = (_beside(path, "-wal"), _beside(path, "-shm"), mark_path(path))
+    left_over = [each for each in beside if each.exists()]
     if left_over:
         raise _damaged(path, f"it is missing, but {left_over[0].name} is there")
     temporary = _beside(path, ".new")
@@ -113,6 +116,14 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise _damaged(path, str(problem).splitlines()[-1])
 
 
+def _check_mark(connection: sqlite3.Connection, path: Path) -> None:
+    """A log that is missing or cut leaves a database that is whole, and older than it was."""
+    version = connection.execute("SELECT version FROM counter").fetchone()[0]
+    with Mark(path) as mark:
+        if mark.version > version:
+            raise _damaged(path, f"it ends with change {version}, and change {mark.version} was made")
+
+
 def _migrate(connection: sqlite3.Connection) -> None:
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     for number in range(found, SCHEMA_VERSION):
@@ -131,8 +142,9 @@ def _unusable(path: Path, problem: str) -> FailedPrecondition:
 
 def _damaged(path: Path, problem: str) -> FailedPrecondition:
     return FailedPrecondition(
-        f"UPSCALED_DATA_DIR: the database {path} is damaged ({problem}); put a backup in its place, or move "
-        f"{path.name}, {path.name}-wal and {path.name}-shm away to start without what they held",
+        f"UPSCALED_DATA_DIR: the database {path} is damaged ({problem}); move {path.name}, {path.name}-wal, "
+        f"{path.name}-shm and {mark_path(path).name} away, and put a backup in their place or start without "
+        "what they held",
         path=str(path),
     )
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from upscaled_server.errors import Overloaded, ProcessingFailed, Unavailable
 from upscaled_server.state.database import error_code, open_database
+from upscaled_server.state.mark import Mark
 from upscaled_server.state.store import (
     MAX_RANGE,
     Entry,
@@ -39,6 +40,7 @@ class SqliteStore:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._mark = Mark(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="upscaled-state")
         self._watches = Watches()
         self._closed = False
@@ -55,6 +57,7 @@ class SqliteStore:
         self._watches.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
         self._thread.shutdown()
+        self._mark.close()
 
     async def get(self, key: str) -> Entry | None:
         check_key(key)
@@ -95,8 +98,7 @@ class SqliteStore:
         return None if row is None else self._entry(*row)
 
     def _create(self, key: str, value: bytes) -> int:
-        with self._transaction():
-            version = self._next_version()
+        with self._transaction() as version:
             try:
                 self._connection.execute(
                     "INSERT INTO entries (key, value, version, checksum) VALUES (?, ?, ?, ?)",
@@ -107,8 +109,7 @@ class SqliteStore:
         return version
 
     def _update(self, key: str, value: bytes, version: int) -> int:
-        with self._transaction():
-            following = self._next_version()
+        with self._transaction() as following:
             changed = self._connection.execute(
                 "UPDATE entries SET value = ?, version = ?, checksum = ? WHERE key = ? AND version = ?",
                 (value, following, _checksum(key, value, following), key, version),
@@ -146,16 +147,19 @@ class SqliteStore:
         return int(row[0])
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[int]:
+        """A change, and its version."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            version = self._next_version()
+            yield version
             self._connection.execute("COMMIT")
         except BaseException:  # an interrupt too
             # A full disk may have rolled back already.
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+        self._mark.write(version)
 
     def _require_one(self, changed: int, key: str, version: int) -> None:
         if changed != 1:

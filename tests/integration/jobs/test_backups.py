@@ -188,7 +188,7 @@ async def test_what_is_written_while_the_database_is_copied_is_not_in_the_copy(t
     assert [entry.key for entry in read_copy(tmp_path / "copy.db")] == ["callers/before"]
     assert len(await store.range("callers")) == 1000  # a page of them
     await store.aclose()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "state.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy.db", "state.db", "state.db-mark"]
 
 
 async def test_an_image_whose_job_ends_at_the_moment_of_the_copy_is_in_the_backup(tmp_path: Path) -> None:
@@ -329,6 +329,17 @@ async def test_nothing_is_written_over(tmp_path: Path) -> None:
         await _take(live, backup)
     with pytest.raises(FailedPrecondition, match="there already"):
         restore(backup, live, STORAGE)
+
+
+async def test_a_mark_of_another_database_is_not_left_beside_what_is_restored(tmp_path: Path) -> None:
+    live, backup, new = tmp_path / "live", tmp_path / "backup", tmp_path / "new"
+    live.mkdir()
+    await _one_done(live)
+    await _take(live, backup)
+    new.mkdir()
+    (live / "state.db-mark").rename(new / "state.db-mark")
+    with pytest.raises(FailedPrecondition, match=r"state\.db-mark is there already"):
+        restore(backup, new, STORAGE)
 
 
 async def test_a_restore_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
