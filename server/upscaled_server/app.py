@@ -100,6 +100,8 @@ SETTINGS = (
     *durable.SETTINGS,
 )
 
+_STOP_SECONDS = 60.0
+
 _OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
 
 _SERVICES = {
@@ -216,7 +218,10 @@ class App:
             # First, so that running calls have the devices to themselves, and none waits for a job.
             await self._durable.jobs.stop()
         if self._server is not None:
-            stopping = asyncio.create_task(self._server.stop(self._listen.grace_seconds))
+            # grpc's own grace period ends later than ours, in any case: it would cancel calls of a server
+            # that the stop without one has freed meanwhile, and end the process with a fault.
+            longer = self._listen.grace_seconds + _STOP_SECONDS
+            stopping = asyncio.create_task(self._server.stop(longer))
             # Health and reflection streams never end by themselves and would take the whole grace period.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._errors.wait_idle(), self._listen.grace_seconds)

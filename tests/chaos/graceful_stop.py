@@ -150,7 +150,8 @@ def _note_refusal(seen: Seen, code: grpc.StatusCode, first: float) -> None:
 
 def _watch_health(server: RunningServer, seen: Seen) -> None:
     with grpc.insecure_channel(server.address) as channel, suppress(grpc.RpcError):
-        for answer in health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()):
+        stub, request = health_pb2_grpc.HealthStub(channel), health_pb2.HealthCheckRequest()
+        for answer in stub.Watch(request, timeout=_WAIT_SECONDS):
             if answer.status == health_pb2.HealthCheckResponse.NOT_SERVING:
                 seen.not_serving_at = min(seen.not_serving_at, time.monotonic())
 
