@@ -197,9 +197,10 @@ def _stop_one(folder: Path, load: Load, number: int, wait_seconds: float) -> tup
 
 
 def _run(folder: Path, stops: int, chance: random.Random, record: Record) -> None:
-    with running_server(UPSCALED_DATA_DIR=str(folder)) as server, grpc.insecure_channel(
-        server.address
-    ) as channel:
+    with (
+        running_server(UPSCALED_DATA_DIR=str(folder)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         stored = _ended(server, _make_job(server, -1)).result.outputs[0]
         control = Control(server)
         kinds: list[tuple[Call, tuple[int, int]]] = [

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _SHORTEST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 60.0
 _PATIENCE_SECONDS = 24 * 3600.0
-_WRITE_AGAIN_SECONDS = 15.0
+_WRITE_AGAIN_SECONDS = 5.0
 # A turn may come before the record that it is for, and without one where that was given up.
 _RECORD_SECONDS = 2.0
 _RECORD_AGAIN_SECONDS = 5.0

@@ -27,7 +27,7 @@ from upscaled_server.state.watching import Watch, Watches
 
 _T = TypeVar("_T")
 
-_FULL_RETRY_SECONDS = 30.0
+_FULL_RETRY_SECONDS = 5.0
 
 
 class SqliteStore:
