@@ -38,7 +38,7 @@ from upscaled.v1 import (
 
 _DISK_BYTES = 48 << 20
 _PIECE = bytes(1 << 20)
-_MOST_LEFT_BYTES = 96 << 10
+_MOST_LEFT_BYTES = 48 << 10  # below what the image of a job has
 _IMAGE = (400, 300)  # some hundred kilobytes as a file of noise, and more as a result
 _BACK_SECONDS = 10.0
 _SLOWEST_SECONDS = 120.0

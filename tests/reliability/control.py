@@ -32,10 +32,16 @@ _KEPT_BUFFERS = 16
 
 
 class Control:
-    """Taken of a server that is in order. `before` is what it held then."""
+    """Taken of a server that is in order. `before` is what it held then.
 
-    def __init__(self, server: RunningServer, key: str | None = None) -> None:
+    `stores`: the scenario has files stored, and storage has threads of its own from the first file on.
+    """
+
+    def __init__(self, server: RunningServer, key: str | None = None, *, stores: bool = False) -> None:
         self._key = key
+        if stores:
+            with Client(server.address, timeout=120, api_key=key) as client:
+                client.upscale(picture(40, 30), model=FAST, delivery="url")
         with ThreadPoolExecutor(4) as callers:
             answers = set(callers.map(lambda _: self._image(server), range(8)))
         if len(answers) != 1:
