@@ -43,7 +43,7 @@ async def killed_workers() -> dict[str, Any]:
                 nonlocal kills
                 while True:
                     await asyncio.sleep(_KILL_SECONDS)
-                    kills += _kill_worker(server.pid)
+                    kills += kill_worker(server.pid)
 
             began = time.monotonic()
             killing = asyncio.create_task(kill())
@@ -65,7 +65,7 @@ async def _hash(client: AsyncClient, picture: Picture) -> str:
     return hashlib.sha256(result.data).hexdigest()
 
 
-def _kill_worker(server: int) -> int:
+def kill_worker(server: int) -> int:
     for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
         if "upscaled_server.pool.worker" in Path(f"/proc/{child}/cmdline").read_text():
             os.kill(int(child), signal.SIGKILL)

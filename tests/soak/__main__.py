@@ -1,15 +1,16 @@
-"""`python -m tests.soak --corpus […]`: what follows goes to the soak that is named."""
+"""`python -m tests.soak --corpus […]` or `--mixed […]`: what follows goes to the soak that is named."""
 
 from __future__ import annotations
 
 import sys
 
-from tests.soak import corpus
+from tests.soak import corpus, mixed
+
+_SOAKS = {"--corpus": corpus.main, "--mixed": mixed.main}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] != ["--corpus"]:
+    if len(sys.argv) < 2 or sys.argv[1] not in _SOAKS:
         sys.exit(
-            "usage: python -m tests.soak --corpus [--short] [--times N] [--at-once N] [--max-megapixels N]"
+            f"usage: python -m tests.soak {{{' | '.join(_SOAKS)}}} [--short] […]; --help of each says more"
         )
-    del sys.argv[1]
-    sys.exit(corpus.main())
+    sys.exit(_SOAKS[sys.argv.pop(1)]())

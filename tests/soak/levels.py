@@ -12,7 +12,8 @@ from pathlib import Path
 class Levels:
     """`rss_bytes` and `processes` are of the server with its workers and decoders, `shared_files` those in
     /dev/shm of the whole machine, all else of the server's own process: `descriptors` without those of
-    `buffers` of pixels, of which a few are kept for the next rows."""
+    `buffers` of pixels, of which a few are kept for the next rows; `shared_memory_bytes` what is mapped of
+    these."""
 
     rss_bytes: int
     server_rss_bytes: int
@@ -21,6 +22,7 @@ class Levels:
     threads: int
     processes: int
     shared_files: int
+    shared_memory_bytes: int
 
     @classmethod
     def of(cls, pid: int) -> Levels:
@@ -28,13 +30,14 @@ class Levels:
         opened = list(_opened(pid))
         buffers = sum("memfd:upscaled-pixels" in each for each in opened)
         return cls(
-            rss_bytes=sum(_rss(each) for each in tree),
-            server_rss_bytes=_rss(pid),
+            rss_bytes=sum(_status_bytes(each, "VmRSS") for each in tree),
+            server_rss_bytes=_status_bytes(pid, "VmRSS"),
             descriptors=len(opened) - buffers,
             buffers=buffers,
             threads=_count(f"/proc/{pid}/task"),
             processes=len(tree),
             shared_files=_count("/dev/shm"),
+            shared_memory_bytes=_status_bytes(pid, "RssShmem"),
         )
 
 
@@ -53,10 +56,11 @@ def _opened(pid: int) -> Iterator[str]:
             yield str(each.readlink())
 
 
-def _rss(pid: int) -> int:
-    with suppress(OSError):  # ended meanwhile
+def _status_bytes(pid: int, name: str) -> int:
+    """A line of the process's status; 0 for one that has ended."""
+    with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return 0
 
