@@ -88,15 +88,25 @@ class Attempts:
         """Waits until the next attempt is due, or raises `error` when there is to be none. `retryable` says
         that another attempt can help where the error itself does not.
         """
+        try:
+            delay = self._next_delay(error, retryable=retryable)
+            if delay is None:
+                raise error
+        finally:
+            # The error refers to this frame: referring back, it would go only by garbage collection, and with
+            # it the connection of its call.
+            del error
+        await asyncio.sleep(delay)
+
+    def _next_delay(self, error: UpscaledError, *, retryable: bool) -> float | None:
+        """Seconds until the next attempt; `None` when there is to be none."""
         self._failed += 1
         if not (error.retryable or retryable) or not self._allowed():
-            raise error
+            return None
         if (error.retry_after or 0.0) > self._retries.max_asked_seconds:
-            raise error
+            return None
         delay = self._delay(error.retry_after)
-        if not self._deadline.allows(delay):
-            raise error
-        await asyncio.sleep(delay)
+        return delay if self._deadline.allows(delay) else None
 
     def _allowed(self) -> bool:
         now = asyncio.get_running_loop().time()

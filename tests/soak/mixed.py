@@ -181,8 +181,8 @@ def main() -> int:
     record = Record(
         scenario="soak_mixed",
         row="Memory growth",
-        what=f"{requests:,} requests, {AT_ONCE} at once: images of all sizes and formats, streams, jobs with "
-        "callbacks, uploads cut and resumed, downloads, slow readers, callers that leave; and as many bad and "
+        what=f"{requests:,} requests, {AT_ONCE} at once: images of all formats, streams, jobs and callbacks, "
+        "uploads cut and resumed, downloads, slow readers, callers that leave; and as many bad and "
         "odd files, wrong keys, names, options and messages. Workers were killed with -9 meanwhile.",
         short=options.short,
     )

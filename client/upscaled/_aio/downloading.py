@@ -118,15 +118,19 @@ class Download:
     async def _fetch(self) -> None:
         """Until as many bytes are there as were announced."""
         while True:
-            failure: UpscaledError
             try:
                 await self._read_on()
-                failure = UnavailableError(f"the stream ended after {self._received} bytes")
+                if not self._whole:
+                    raise UnavailableError(f"the stream ended after {self._received} bytes")
             except UpscaledError as error:
-                failure = error
-            if self._announced is not None and self._received == self._announced.size_bytes:
+                if not self._whole:
+                    await self._attempts.pause(error)
+            if self._whole:
                 return
-            await self._attempts.pause(failure)
+
+    @property
+    def _whole(self) -> bool:
+        return self._announced is not None and self._received == self._announced.size_bytes
 
     async def _read_on(self) -> None:
         transport = self._calls.transport

@@ -21,7 +21,6 @@ async def resumed(
     `open_call` is asked anew each time, for what comes after the message that was handed out last.
     """
     while True:
-        failure: UpscaledError
         try:
             with transport.errors(request_id):
                 call = open_call()
@@ -33,5 +32,4 @@ async def resumed(
                     call.cancel()
             return
         except UpscaledError as error:
-            failure = error
-        await attempts.pause(failure)
+            await attempts.pause(error)

@@ -119,10 +119,8 @@ class Transport:
         time.
         """
         while True:
-            failure: UpscaledError
             try:
                 with self.errors(request_id):
                     return await method()(request, timeout=deadline.left(), metadata=self.metadata)
             except UpscaledError as error:
-                failure = error
-            await attempts.pause(failure)
+                await attempts.pause(error)

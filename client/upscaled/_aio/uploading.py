@@ -62,21 +62,16 @@ async def send_input(
     fresh_starts = 0
     while not status.complete:
         before = status.committed_size_bytes
-        failure: UpscaledError
         try:
             status = await _write(calls, upload, created.id, before, deadline)
-            failure = UnavailableError(
-                f"the server took {status.committed_size_bytes} of {upload.size} bytes"
-            )
-        except DataLossError as error:
-            failure, fresh_starts = error, fresh_starts + 1
+            if status.complete:
+                break
+            raise UnavailableError(f"the server took {status.committed_size_bytes} of {upload.size} bytes")
+        except UpscaledError as error:
+            fresh_starts += isinstance(error, DataLossError)
             if fresh_starts > _FRESH_STARTS:
                 raise
-        except UpscaledError as error:
-            failure = error
-        if status.complete:
-            break
-        await attempts.pause(failure, retryable=_worth_asking(failure))
+            await attempts.pause(error, retryable=_worth_asking(error))
         status = await calls.unary("blobs", "QueryWriteStatus", query, deadline, attempts)
         if status.committed_size_bytes > before:
             attempts.progressed()

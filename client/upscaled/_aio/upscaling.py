@@ -83,8 +83,7 @@ async def collect(transport: Transport, work: Work, sink: Sink, on_progress: OnP
         try:
             return await _collect_once(transport, work, sink, on_progress)
         except UpscaledError as error:
-            failure = error
-        await work.attempts.pause(failure)
+            await work.attempts.pause(error)
         await sink.restart()
 
 
@@ -122,5 +121,4 @@ async def events(transport: Transport, work: Work) -> AsyncGenerator[Event, None
         except UpscaledError as error:
             if delivered:
                 raise
-            failure = error
-        await work.attempts.pause(failure)
+            await work.attempts.pause(error)
