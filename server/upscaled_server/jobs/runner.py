@@ -228,7 +228,7 @@ class Runner:
             try:
                 return again if await self._write(place, attempt, finish) else None
             except NotFound:
-                return None  # it was deleted meanwhile
+                return None  # it had ended, and was deleted at once
             except DomainError as error:
                 log.error("the end of job %s cannot be written down: %s", place.job.id, error.message)
                 if self._stopping:
