@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -41,7 +42,8 @@ class Latencies:
 
 @dataclass(slots=True)
 class Samples:
-    """`requests`: how many had ended, at each moment. `series`: values by name, at the same moments."""
+    """`requests`: how many had ended, at each moment. `series`: values by name, at the same moments, not a
+    number where there was none."""
 
     seconds: list[float] = field(default_factory=list)
     requests: list[int] = field(default_factory=list)
@@ -59,15 +61,17 @@ class Samples:
         return _slope(points)
 
     def thinned(self, most: int) -> dict[str, list[Point]]:
-        """At most that many points of each series: the highest value of every span of equal length."""
+        """At most that many points of each series: the highest value of every span of equal length. Spans
+        without any are left out."""
         step = max(1, -(-len(self.seconds) // most))
-        return {
-            name: [
-                (round(self.seconds[at], 1), max(values[at : at + step]))
-                for at in range(0, len(values), step)
-            ]
-            for name, values in self.series.items()
-        }
+        found: dict[str, list[Point]] = {}
+        for name, values in self.series.items():
+            found[name] = []
+            for at in range(0, len(values), step):
+                known = [value for value in values[at : at + step] if not math.isnan(value)]
+                if known:
+                    found[name].append((round(self.seconds[at], 1), max(known)))
+        return found
 
 
 class Sampler:
@@ -103,7 +107,7 @@ class Sampler:
 
     def _values(self) -> dict[str, float]:
         levels = Levels.of(self._pid)
-        p50, p95 = self._latencies.percentiles(0.5, 0.95) or (0.0, 0.0)
+        p50, p95 = self._latencies.percentiles(0.5, 0.95) or (math.nan, math.nan)
         return {
             "server_rss_bytes": levels.server_rss_bytes,
             "tree_rss_bytes": levels.rss_bytes,

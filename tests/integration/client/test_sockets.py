@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fake_server import FakeServer, Failure
+from fake_server import Failure, FakeServer
 
 from upscaled import Client, NotFoundError, UnavailableError
 
