@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean
+.PHONY: help venv demo serve test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean reliability-report
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -83,9 +83,11 @@ DOCS := scripts/render_settings.py scripts/render_metrics.py scripts/render_capa
 
 docs: $(READY) ## write the pages that come of code and measurements
 	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python -m tests.reliability.report
 
 docs-check: $(READY) ## whether the pages that come of code and measurements are as these give them
 	@for script in $(DOCS); do $(BIN)/python $$script --check || exit 1; done
+	@$(BIN)/python -m tests.reliability.report --check
 
 $(VENV)/.edge: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[edge]'
@@ -115,8 +117,13 @@ cluster-chaos: $(VENV)/.edge ## a cluster under kill -9, a cut network, a rollin
 	@$(BIN)/python -m tests.chaos.cluster_cut $(CHAOS_ARGS)
 	@$(BIN)/python -m tests.chaos.cluster_rolling $(CHAOS_ARGS)
 
-soak: $(READY) ## the whole corpus of images through a running server, three times (SOAK_ARGS=--corpus --short …)
+soak: $(READY) ## the whole corpus of images, or 10,000 requests of every kind (SOAK_ARGS=--corpus or --mixed, --short)
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+# Records of full runs are copied to docs/reliability by whoever ran them; the tests take a few minutes.
+reliability-report: $(READY) ## run the tests that docs/reliability.md names, and write that page and its charts
+	@$(BIN)/python -m tests.reliability.suite
+	@$(BIN)/python -m tests.reliability.report
 
 security: $(READY) ## ruff's security rules, secrets, licences and known weaknesses of dependencies
 	@$(BIN)/ruff check .

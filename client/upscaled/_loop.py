@@ -13,6 +13,8 @@ from upscaled._errors import ClientClosedError
 T = TypeVar("T")
 
 _STOP_SECONDS: Final = 10.0
+# For what has no reason to go on.
+_END_SECONDS: Final = 1.0
 
 
 class _Call(Generic[T]):
@@ -178,6 +180,10 @@ async def _wind_up(last: Coroutine[Any, Any, object]) -> None:
     await last
     loop = asyncio.get_running_loop()
     others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        # grpc's end by themselves now. Cut off, they would leave events to a loop that is closed, and the
+        # loop of another client, which finds them, would complain on stderr.
+        _, others = await asyncio.wait(others, timeout=_END_SECONDS)
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)

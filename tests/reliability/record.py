@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -59,12 +60,15 @@ def arguments(scenario: str, description: str) -> argparse.ArgumentParser:
 def end(record: Record, path: Path) -> int:
     """Writes and prints; what the process exits with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**asdict(record), **_where_and_when()}, indent=1) + "\n")
+    text = json.dumps({**asdict(record), **where_and_when()}, indent=1)
+    # A point of a series is one line, not four.
+    path.write_text(re.sub(r"\[\s+(-?[\d.e+-]+),\s+(-?[\d.e+-]+)\s+\]", r"[\1, \2]", text) + "\n")
     print(record.line, flush=True)
     return 0 if record.ok else 1
 
 
-def _where_and_when() -> dict[str, object]:
+def where_and_when() -> dict[str, object]:
+    """What goes with every record."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -1,7 +1,7 @@
 """The whole corpus of image files through a running server, several at once, several times.
 
 python -m tests.soak --corpus [--times 3] [--at-once 8] [--max-megapixels 50] [--short]
-    [--out bench-results/soak_corpus.json]
+    [--out FILE]
 
 Each file must be refused or enlarged as its manifest says. A control image must give the same bytes before
 and afterwards; and what the server holds must be what it held after the first round.
@@ -9,11 +9,8 @@ and afterwards; and what the server holds must be what it held after the first r
 
 from __future__ import annotations
 
-import argparse
 import csv
-import gc
 import hashlib
-import json
 import sys
 import tempfile
 import threading
@@ -29,6 +26,7 @@ from tests.conftest import REPO
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import FAST, picture
 from tests.integration.media.test_decode_corpus import ACCEPTED_HERE
+from tests.reliability.record import Record, arguments, end
 from tests.soak.levels import Levels
 from upscaled import Client, UpscaledError
 
@@ -38,6 +36,7 @@ _SECONDS_TO_REFUSE = 10.0
 _DEADLINE_SECONDS = 600.0
 _SHORT_EVERY = 12
 _SETTLE_SECONDS = 15.0
+_SHOWN = 20
 _SIDE = 64  # of the answer; the network enlarges the whole picture all the same
 _MARKER = b"CORPUS-MARKER-41"
 # Of pixels, for the next rows: `pool/pixels.py`.
@@ -116,69 +115,38 @@ def _lane(server: RunningServer, waiting: SimpleQueue[dict[str, str]], run: Run)
 
 
 def settled(server: RunningServer) -> Levels:
-    """What is held once decoders that were just killed are gone, and connections of clients here, which gRPC
-    keeps until the garbage collector has found the errors of their calls."""
-    gc.collect()
+    """What is held once decoders that were just killed are gone."""
     time.sleep(_SETTLE_SECONDS)
     return Levels.of(server.process.pid)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = arguments("soak_corpus", (__doc__ or "").split("\n")[0])
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument(
         "--max-megapixels", type=float, default=50.0, help="the server's limit; a slow machine takes less"
     )
-    parser.add_argument("--short", action="store_true", help=f"each {_SHORT_EVERY}th file, twice, to 1.5 MP")
-    parser.add_argument("--out", type=Path, default=Path("bench-results/soak_corpus.json"))
     options = parser.parse_args()
     if not _CORPUS.is_dir():
         print("soak of the corpus: skipped, needs ../shared/corpus, which a plain clone does not have")
         return 0
     rows = files(every=_SHORT_EVERY if options.short else 1)
     times, most = (2, 1.5) if options.short else (options.times, options.max_megapixels)
-    found, before, after, same, alive, forged = _whole(rows, times, options.at_once, round(most * 1e6))
-    levels = {"after_the_first_round": asdict(before), "at_the_end": asdict(after)}
-    broken = found.statuses["INTERNAL"] + found.statuses["UNKNOWN"]
-    flat = _flat(before, after)
-    right = not found.wrong and not broken and same and alive and flat and not forged
-    record = {
-        "files": len(rows),
-        "times": times,
-        "at_once": options.at_once,
-        "max_megapixels": most,
-        "outcomes_by_class": found.outcomes,
-        "statuses": found.statuses,
-        "wrong": found.wrong,
-        "refused_after_ten_seconds": found.slow,
-        "slowest_refusal_seconds": found.slowest_refusal_seconds,
-        "control_image_the_same": same,
-        "server_alive": alive,
-        "levels": levels,
-        "held": right,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
-    for kind, outcomes in sorted(found.outcomes.items()):
-        print(f"  {kind:5} " + ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())))
-    for each in (*found.wrong[:20], *(f"slow: {each}" for each in found.slow[:20])):
-        print(f"  {each}")
-    print(
-        f"{len(rows)} files {times} times, {options.at_once} at once: {len(found.wrong)} not as expected, "
-        f"{broken} INTERNAL or UNKNOWN, slowest refusal {found.slowest_refusal_seconds:.1f} s, control image "
-        f"{'the same' if same else 'CHANGED'}, server {'alive' if alive else 'DEAD'}; RSS "
-        f"{before.rss_bytes >> 20} -> {after.rss_bytes >> 20} MiB, descriptors {before.descriptors} -> "
-        f"{after.descriptors}, buffers {before.buffers} -> {after.buffers}, threads "
-        f"{before.threads} -> {after.threads}, processes {before.processes} -> "
-        f"{after.processes}, shared files {before.shared_files} -> {after.shared_files}"
+    record = Record(
+        scenario="soak_corpus",
+        row="Bad images",
+        what=f"{len(rows)} files that people and attackers send, {times} times, {options.at_once} at once, "
+        f"images of more than {most:g} megapixels refused by the limit.",
+        short=options.short,
     )
-    return 0 if right else 1
+    began = time.monotonic()
+    _soak(record, rows, times, options.at_once, round(most * 1e6))
+    record.seconds = round(time.monotonic() - began, 1)
+    return end(record, options.out)
 
 
-def _whole(
-    rows: list[dict[str, str]], times: int, at_once: int, max_pixels: int
-) -> tuple[Run, Levels, Levels, bool, bool, bool]:
+def _soak(record: Record, rows: list[dict[str, str]], times: int, at_once: int, max_pixels: int) -> None:
     run = Run()
     with tempfile.TemporaryDirectory(prefix="upscaled-soak-") as name:
         log = Path(name) / "server.log"
@@ -189,11 +157,38 @@ def _whole(
             before = settled(server)
             for _ in range(times - 1):
                 one_round(server, rows, at_once, run)
-            same = control(server) == first
+            _hold(record, "control_images_that_changed", int(control(server) != first))
             after = settled(server)
-            alive = server.process.poll() is None
-        lines = log.read_text(errors="replace").splitlines()
-    return run, before, after, same, alive, any(line.startswith("FORGED-41") for line in lines)
+            _hold(record, "server_deaths", int(server.process.poll() is not None))
+        forged = sum(line.startswith("FORGED-41") for line in log.read_text(errors="replace").splitlines())
+    _hold(record, "forged_lines_in_the_log", forged)
+    _hold(record, "internal_or_unknown", run.statuses["INTERNAL"] + run.statuses["UNKNOWN"])
+    _note_outcomes(record, run)
+    _note_levels(record, before, after)
+
+
+def _note_outcomes(record: Record, run: Run) -> None:
+    record.tried = run.statuses.total()
+    record.held = record.tried - len(run.wrong)
+    record.not_held += [*run.wrong[:_SHOWN], *(f"slow to refuse: {each}" for each in run.slow[:_SHOWN])]
+    for kind, outcomes in sorted(run.outcomes.items()):
+        record.figures |= {f"{kind}_{outcome}": count for outcome, count in sorted(outcomes.items())}
+    record.figures["slowest_refusal_seconds"] = round(run.slowest_refusal_seconds, 2)
+
+
+def _note_levels(record: Record, before: Levels, after: Levels) -> None:
+    for name, value in asdict(before).items():
+        record.figures[f"{name}_after_the_first_round"] = value
+        record.figures[f"{name}_at_the_end"] = asdict(after)[name]
+    if not _flat(before, after):
+        record.not_held.append("the server holds more at the end than after the first round")
+
+
+def _hold(record: Record, name: str, value: int) -> None:
+    """What must be 0."""
+    record.figures[name] = value
+    if value:
+        record.not_held.append(f"{name}: {value}")
 
 
 def _flat(before: Levels, after: Levels) -> bool:

@@ -185,7 +185,8 @@ def main() -> int:
         row="Memory growth",
         what=f"{requests:,} requests, {AT_ONCE} at once: images of all formats, streams, jobs, callbacks, "
         "uploads cut and resumed, downloads, slow readers, callers that leave; and as many bad and "
-        "odd files, wrong keys, names, options and messages. Workers were killed with -9 meanwhile.",
+        "odd files, wrong keys, names, options and messages. Workers were killed with -9 meanwhile. "
+        "In the middle and at the end all files expire unasked for; what is held then is compared.",
         short=options.short,
     )
     pictures.good()

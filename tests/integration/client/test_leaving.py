@@ -79,6 +79,28 @@ def test_closing_the_client_ends_calls_in_other_threads(hanging: FakeServer) -> 
     assert [type(error) for error in failures] == [upscaled.ClientClosedError]
 
 
+def test_leaving_and_closing_disturbs_no_other_client(
+    hanging: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def call() -> None:
+        with Client(hanging.target) as other:
+            while not over.is_set():
+                other.server_info()
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        for _ in range(40):
+            with Client(hanging.target) as client, client.upscale_stream(b"image") as events:
+                next(events)
+    finally:
+        over.set()
+        thread.join(10)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_a_forgotten_client_is_closed(hanging: FakeServer) -> None:
     stream = Client(hanging.target).upscale_stream(b"image")
     next(stream)
