@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean reliability-report
+.PHONY: help venv demo serve test cluster-test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean reliability-report
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -43,8 +43,11 @@ serve: $(READY) ## run a server in the foreground (LISTEN=HOST:PORT)
 
 # Most of the tests that take long wait for a process or a clock, so a few at once are faster even on two cores.
 # The image's build has a target of its own: it takes root, and minutes.
-test: $(READY) ## every test that needs nothing but this machine (WORKERS=N of them at once)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/container $(PYTEST_ARGS)
+test: $(READY) ## every test of a server by itself (WORKERS=N of them at once)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/container -m "not cluster" $(PYTEST_ARGS)
+
+cluster-test: $(READY) ## every test of servers that share NATS and an object store, which run here too
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/container --ignore=tests/edge -m cluster $(PYTEST_ARGS)
 
 # Apart from `make test`: basicsr builds for two minutes, and not on Python 3.13.
 $(VENV)/.reference: $(READY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,26 @@ hypothesis.settings.load_profile("upscaled")
 
 # Commands are interrupted in tests; started in the background of a script, all of them would ignore that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What tests of a cluster ask for, and what forms of a test that have one are called.
+_CLUSTER_FIXTURES = {"cluster", "each_nats_server", "nats_server", "s3", "s3_bucket"}
+_CLUSTER_FORM = re.compile(r"\b(nats|s3|cluster)\b")
+_CLUSTER_MODULES = re.compile(
+    r"integration/state/test_(nats|work|news)|test_cluster_running|test_\w+_shared\.py"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs NATS or an object store: such tests have a target of their own."""
+    for item in items:
+        form = item.callspec.id if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ""
+        if (
+            _CLUSTER_FIXTURES & set(getattr(item, "fixturenames", ()))
+            or _CLUSTER_FORM.search(form)
+            or _CLUSTER_MODULES.search(item.path.as_posix())
+        ):
+            item.add_marker("cluster")
 
 
 @pytest.fixture(scope="session")
