@@ -179,10 +179,15 @@ async def test_a_queue_can_be_closed_without_nats(tmp_path: Path) -> None:
             await queue.publish(item("held"))
             await take(queue)
             waiting = asyncio.create_task(queue.take())
+            reading = asyncio.create_task(anext(aiter(queue.dead()), None))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
             server.kill()
             async with asyncio.timeout(60):
+                while queue.connected:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
                 await queue.aclose()
-            assert await waiting is None
+                assert await waiting is None
+                assert await reading is None
             with pytest.raises(Unavailable, match="closed"):
                 await queue.publish(item("late"))
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("nats")]

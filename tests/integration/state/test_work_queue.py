@@ -6,9 +6,11 @@ import asyncio
 from collections import Counter
 
 from tests.nats_servers import NatsServer, settings_for
-from work_queues import is_empty, item, messages, queues, take
+from work_queues import LANES, is_empty, item, messages, queues, take
 
 from upscaled_server.state.nats.work.item import Item
+from upscaled_server.state.nats.work.lane import lane_of
+from upscaled_server.state.nats.work.pulls import Pulls, give_back
 from upscaled_server.state.nats.work.queue import WorkQueue
 
 
@@ -187,6 +189,22 @@ async def test_takers_that_leave_keep_nothing_back(nats_server: NatsServer) -> N
         assert set(taken.values()) == {1}
         assert await messages(queue) == 0
         assert not queue._dispatcher._waiting
+
+
+async def test_an_item_that_comes_when_nobody_waits_any_more_is_given_back(
+    each_nats_server: NatsServer,
+) -> None:
+    """At once, and not when its lease ends."""
+    async with queues([each_nats_server], lease_seconds=300) as (queue,):
+        await queue.publish(item("one"))
+        pulls = Pulls(queue._connection, queue._stream.stream, give_back)
+        asking = asyncio.create_task(pulls.pull(lane_of("anna", True, LANES).consumer))
+        while not pulls.asking:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        asking.cancel()
+        lease = await take(queue)
+        assert lease.deliveries == 2
+        await lease.done()
 
 
 async def test_waiting_counts_what_nobody_works_on(nats_server: NatsServer) -> None:

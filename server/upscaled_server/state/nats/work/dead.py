@@ -91,7 +91,9 @@ class DeadLetters:
         scan_at = self._clock() + self._scan_seconds
         try:
             while not self._closed.is_set():
-                await self._connection.until_up()
+                if not self._connection.client.is_connected:
+                    await self._pause(_AGAIN_SECONDS)
+                    continue
                 try:
                     found = await self._told(pulls)
                     if self._clock() >= scan_at:
