@@ -133,7 +133,7 @@ def settings_for(servers: Sequence[NatsServer], **changes: object) -> ClusterSet
         "cluster_replicas": len(servers),
         "cluster_prefix": f"t-{uuid.uuid4().hex[:12]}",
         "cluster_max_state_bytes": 256 << 20,
-        "cluster_max_queue_bytes": 16 << 20,
+        "cluster_max_queue_bytes": 64 << 20,
     }
     return ClusterSettings.model_validate(given | changes)
 

@@ -40,6 +40,10 @@ def test_a_message_of_somebody_else_is_an_item_all_the_same(headers: dict[str, s
     assert item == Item(id="message-17", owner="", urgent=True, cost=1.0, data=b"?")
 
 
+def test_a_message_of_somebody_else_may_be_larger_than_an_item() -> None:
+    assert len(item_of(Lane(True, 0), 17, None, bytes(1 << 20)).data) == 512 << 10
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.errors import APIError
 
-from upscaled_server.errors import DomainError
+from upscaled_server.errors import DomainError, Unavailable
 from upscaled_server.state.nats.connection import Connection
 from upscaled_server.state.nats.tasks import cancel_for_certain
 from upscaled_server.state.nats.work.lane import Lane
@@ -73,8 +73,15 @@ class Backlog:
         return max(0, self._messages - others - self._held())
 
     async def start(self) -> None:
-        await self._listen()
-        await self._look()
+        """Raises `Unavailable` where NATS does not answer."""
+        try:
+            await self._listen()
+            await self._look()
+        except (nats.errors.Error, OSError) as error:
+            raise Unavailable(
+                f"the queue {self._stream.stream} of NATS ({self._connection.shown}) cannot be looked at: "
+                f"{error}"
+            ) from error
         self._task = asyncio.create_task(self._run(), name="nats backlog")
 
     async def aclose(self) -> None:

@@ -12,7 +12,7 @@ from nats.js.api import Header
 
 from upscaled_server.errors import InvalidInput
 from upscaled_server.state.nats.work.lane import Lane
-from upscaled_server.state.store import check_value
+from upscaled_server.state.store import MAX_VALUE_BYTES, check_value
 
 _OWNER = "Upscaled-Owner"
 _COST = "Upscaled-Cost"
@@ -68,7 +68,7 @@ def item_of(lane: Lane, number: int, headers: Mapping[str, str] | None, data: by
         owner=unquote(given.get(_OWNER, ""), errors="surrogatepass")[:_MAX_OWNER],
         urgent=lane.urgent,
         cost=_cost(given.get(_COST, "")),
-        data=data,
+        data=data[:MAX_VALUE_BYTES],
     )
 
 
