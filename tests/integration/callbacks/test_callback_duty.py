@@ -13,7 +13,7 @@ from upscaled_server.jobs.callbacks.sender import CallbackSender
 from upscaled_server.jobs.job import CallbackState
 from upscaled_server.state.duty import Elected
 
-SECONDS = 0.5
+SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)
