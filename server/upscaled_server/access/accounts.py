@@ -162,6 +162,11 @@ class Accounts:
         finally:
             account.holders -= 1
 
+    async def follow(self) -> None:
+        """Count what others charge as it comes, for ever; without it, when it is needed."""
+        if self._reader is not None:
+            await self._reader.follow()
+
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()

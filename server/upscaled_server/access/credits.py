@@ -158,6 +158,11 @@ class Credits:
             month = month.following
         return total.by_model()
 
+    async def follow(self) -> None:
+        """Count what other servers charge as it comes, for ever, so that less is left to be read when it is
+        needed; nothing where nothing is shared."""
+        await self._accounts.follow()
+
     async def aclose(self) -> None:
         """Wait for what is being written."""
         await self._writes.wait()

@@ -26,7 +26,7 @@ _PREFIX = "stored"
 @dataclass(slots=True)
 class _Usage:
     """Of one caller. `writing` and `beginning`: bytes and files that are counted, but not written down yet.
-    `sizes`: version and size by key, where others change them too; about 0.3 kB a file."""
+    `sizes`: version and size by key, where others change them too; about 0.25 kB a file."""
 
     stored: int = 0
     files: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from tests.unit.access.credit_tools import (
@@ -158,6 +159,30 @@ async def test_credits_that_were_lowered_below_what_is_used_leave_nothing(store:
     kept = credits_over(store)
     await pay(kept, caller_with(100))
     assert await kept.remaining(caller_with(1)) == 0
+
+
+async def test_a_server_by_itself_writes_one_entry_for_a_call_and_reads_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = credits_over(store)
+    caller = caller_with(100)
+    await kept.remaining(caller)
+    asked: list[str] = []
+
+    def noted(name: str) -> Any:
+        work = getattr(store, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            asked.append(name)
+            return work(*arguments, **options)
+
+        return call
+
+    for name in ("get", "create", "update", "delete", "range", "watch"):
+        monkeypatch.setattr(store, name, noted(name))
+    await pay(kept, caller)
+    assert await kept.remaining(caller) == 98
+    assert asked == ["create"]
 
 
 async def test_an_account_in_use_is_not_forgotten_for_others(

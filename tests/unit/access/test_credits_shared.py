@@ -23,6 +23,7 @@ from upscaled_server.access.prices import PriceSettings
 from upscaled_server.access.stored_aside import COUNTS_SECONDS, AsideInStore
 from upscaled_server.errors import QuotaExceeded, Unavailable
 from upscaled_server.state.store import Entry, Store
+from upscaled_server.state.watching import MAX_UNREAD
 
 PRICES = PriceSettings.model_validate({"prices": "default=1+1"})
 
@@ -93,6 +94,34 @@ async def test_what_another_server_charged_is_known_whoever_asks(store: Store) -
         usage = [await each.kept.usage(caller.name, Month.at(NOW).start) for each in (here, there)]
         assert usage[0] == usage[1]
         assert (usage[0][0].requests, usage[0][0].credits) == (5, Decimal(10))
+
+
+async def test_what_others_charge_is_counted_as_it_comes(store: Store) -> None:
+    async with servers(store, store) as (here, there):
+        caller = caller_with(10)
+        assert await there.kept.remaining(caller) == 10
+        following = asyncio.create_task(there.kept.follow())
+        await pay(here.kept, caller)
+        account = there.kept._accounts.of(caller.name, Month.at(NOW))
+        async with asyncio.timeout(20):
+            while account._sums.credits != 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_server_that_is_far_behind_counts_anew(store: Store) -> None:
+    async with servers(store, store) as (here, there):
+        caller = caller_with(10)
+        assert await there.kept.remaining(caller) == 10
+        await pay(here.kept, caller)
+        for begin in range(0, MAX_UNREAD + 50, 50):
+            await asyncio.gather(
+                *(store.create(f"ledger/ben/202611/{begin + number}", b"") for number in range(50))
+            )
+        assert await there.kept.remaining(caller) == 8
+        await pay(here.kept, caller)
+        assert await there.kept.remaining(caller) == 6
 
 
 async def test_a_job_that_goes_on_at_another_server_is_charged_once_and_raised(store: Store) -> None:
