@@ -22,7 +22,8 @@ def _make_job(address: str, key: str) -> jobs_pb2.Job:
 
 
 def _files(folder: Path) -> list[str]:
-    return [path.name for path in (folder / "blobs").rglob("*") if path.is_file()]
+    """Whose they are: the name of each file's folder."""
+    return [path.parent.name for path in (folder / "blobs").rglob("*") if path.is_file()]
 
 
 def test_without_a_server_a_caller_that_has_files_is_not_deleted_and_with_one_they_go(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def test_missing_files_are_named_and_end_with_status_1(machine: Path) -> None:
             "--model", "real-esrgan-animevideo-v3", "--server", server.address,
         )  # fmt: skip
     job = made.stdout.strip()
-    (machine / "var/lib/upscaled/blobs/outputs" / job).unlink()
+    (output,) = (machine / "var/lib/upscaled/blobs/outputs" / job).iterdir()
+    output.unlink()
     for arguments in (("backup",), ("restore", "--data-dir", str(machine / "new"))):
         done = command(*arguments, str(machine / "backups/b"), **environ)
         assert done.returncode == 1
