@@ -82,7 +82,7 @@ proto-check: $(READY) .proto-deps ## buf lint, buf format, and stubs and OpenAPI
 	@sh scripts/check_stubs.sh $(BIN)/python
 	@$(BIN)/python scripts/render_openapi.py --check
 
-DOCS := scripts/render_settings.py scripts/render_metrics.py scripts/render_capacity.py scripts/render_dashboard.py
+DOCS := scripts/render_settings.py scripts/render_metrics.py scripts/render_capacity.py scripts/render_cluster.py scripts/render_dashboard.py
 
 docs: $(READY) ## write the pages that come of code and measurements
 	@for script in $(DOCS); do $(BIN)/python $$script || exit 1; done
@@ -165,6 +165,7 @@ bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 
 bench-cluster: $(READY) ## eight servers and two against one, on simulated devices; writes docs/benchmarks/cluster.json
 	@$(BIN)/python -m tests.benchmarks.cluster
+	@$(BIN)/python scripts/render_cluster.py
 
 bench-autoscaling: $(READY) ## a day of traffic and autoscaling, simulated; writes docs/benchmarks/autoscaling.json
 	@$(BIN)/python -m tests.benchmarks.autoscaling

@@ -12,6 +12,7 @@ from pathlib import Path
 import nats
 import nats.errors
 from nats.aio.client import Client
+from nats.js.api import StreamState
 
 from tests.cluster.edge import edge
 from tests.cluster.replica import Replica
@@ -58,10 +59,10 @@ class Cluster:
             info = await client.jetstream().stream_info(stream)
             return self.nodes.get(info.cluster.leader or "") if info.cluster else None
 
-    async def last_message(self, stream: str) -> int:
-        """The number of the newest message of a stream, which only grows."""
+    async def state_of(self, stream: str) -> StreamState:
+        """How many messages it has, of how many bytes; and the number of the newest, which only grows."""
         async with _client(self.urls) as client:
-            return (await client.jetstream().stream_info(stream)).state.last_seq
+            return (await client.jetstream().stream_info(stream)).state
 
     async def streams(self) -> list[str]:
         """Names of all streams, those of buckets too."""

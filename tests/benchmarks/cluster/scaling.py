@@ -45,12 +45,13 @@ async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) ->
         warm = Traffic(client)
         await warm.create(range(100_000, 100_000 + 4 * replicas))
         await warm.finish()
-        before, began, changes, requests = _cpu(made), time.monotonic(), await _changes(made), _requests(made)
+        before, requests = _cpu(made), _requests(made)
+        state, began = await made.state_of(STATE_STREAM), time.monotonic()
         traffic = Traffic(client)
         await traffic.create(range(jobs))
         await traffic.finish()
         seconds, after = time.monotonic() - began, _cpu(made)
-        changes, requests = await _changes(made) - changes, _requests(made) - requests
+        kept, requests = await made.state_of(STATE_STREAM), _requests(made) - requests
         ended = sorted([_end_of(job) async for job in client.jobs.list() if _number(job) < jobs])
     wrong = [each.error for each in traffic.outcomes.values() if not each.sha256]
     if wrong or len(ended) != jobs:
@@ -66,7 +67,9 @@ async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) ->
         "cpu_ms_per_job": {
             name: round((after[name] - before[name]) / jobs * 1e3, 1) for name in sorted(before)
         },
-        "changes_of_state_per_job": round(changes / jobs, 1),
+        "changes_of_state_per_job": round((kept.last_seq - state.last_seq) / jobs, 1),
+        "entries_kept_per_job": round((kept.messages - state.messages) / jobs, 1),
+        "bytes_of_state_kept_per_job": round((kept.bytes - state.bytes) / jobs),
         "requests_to_s3_per_job": round(requests / jobs, 1),
         "attempts_beyond_the_first": traffic.repeated,
         "load_average": round(os.getloadavg()[0], 1),
@@ -82,11 +85,6 @@ def _cpu(made: Cluster) -> Mapping[str, float]:
         "their_workers_and_codecs": sum(each["all"] - each["server"] for each in servers),
         "nats_nodes": sum(cpu_seconds(node.pid)["server"] for node in made.nodes.values()),
     }
-
-
-async def _changes(made: Cluster) -> int:
-    """Messages of the stream behind the state, ever."""
-    return await made.last_message(STATE_STREAM)
 
 
 def _requests(made: Cluster) -> int:
