@@ -116,9 +116,7 @@ chaos: $(READY) ## what a server must survive: callers that misbehave, kills, cu
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
 cluster-chaos: $(VENV)/.edge ## a cluster under kill -9, a cut network, a rolling restart (CHAOS_ARGS=--short)
-	@$(BIN)/python -m tests.chaos.cluster_jobs $(CHAOS_ARGS)
-	@$(BIN)/python -m tests.chaos.cluster_cut $(CHAOS_ARGS)
-	@$(BIN)/python -m tests.chaos.cluster_rolling $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos cluster_jobs cluster_cut cluster_rolling $(CHAOS_ARGS)
 
 soak: $(READY) ## the whole corpus of images, or 10,000 requests of every kind (SOAK_ARGS=--corpus or --mixed, --short)
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

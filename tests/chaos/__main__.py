@@ -25,12 +25,15 @@ SCENARIOS = (
     "protobuf",
     "numbers",
 )
+# Take Envoy and a whole cluster, and are run when they are named: `make cluster-chaos`.
+CLUSTER = ("cluster_jobs", "cluster_cut", "cluster_rolling")
 
 
 def main(arguments: list[str]) -> int:
     names = [each for each in arguments if not each.startswith("-")] or list(SCENARIOS)
-    if unknown := [each for each in names if each not in SCENARIOS]:
-        print(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
+    if unknown := [each for each in names if each not in (*SCENARIOS, *CLUSTER)]:
+        there = ", ".join((*SCENARIOS, *CLUSTER))
+        print(f"no such scenario: {', '.join(unknown)}; there are {there}", file=sys.stderr)
         return 2
     options = [each for each in arguments if each.startswith("-")]
     failed = [

@@ -164,4 +164,10 @@ ROWS: Final = (
         "token of a service account.",
         ("kubernetes/test_pod_security.py",),
     ),
+    Row(
+        "Cluster",
+        "Servers that share their jobs are killed, cut off from NATS and restarted, and NATS loses its "
+        "leader: every job ends once, with the same bytes, and is paid once; calls go on.",
+        ("integration/state/test_nats_cluster.py", "integration/state/test_nats_killed.py"),
+    ),
 )
