@@ -162,7 +162,7 @@ bench-jobs: $(READY) ## what 100,000 finished jobs cost those that come after
 	@$(BIN)/python -m tests.benchmarks.jobs_store
 
 bench-cluster: $(READY) ## eight servers and two against one, on simulated devices; writes docs/benchmarks/cluster.json
-	@$(BIN)/python -m tests.benchmarks.cluster
+	@$(BIN)/python -m tests.benchmarks.cluster $(BENCH_ARGS)
 	@$(BIN)/python scripts/render_cluster.py
 
 bench-autoscaling: $(READY) ## a day of traffic and autoscaling, simulated; writes docs/benchmarks/autoscaling.json

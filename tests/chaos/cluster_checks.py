@@ -11,7 +11,7 @@ import obstore
 from obstore.store import from_url
 
 from tests.cluster.traffic import PATIENT, Traffic, expected
-from tests.cluster.whole import Cluster
+from tests.cluster.whole import ALIKE, Cluster
 from tests.e2e.conftest import running_server
 from tests.reliability.record import Record
 from upscaled import Client, Usage
@@ -24,11 +24,8 @@ _LISTED = 20
 
 def undisturbed(numbers: Iterable[int], side: int = 64) -> dict[int, str]:
     """The outputs of a server by itself that cuts images as those of the cluster do."""
-    with (
-        running_server(UPSCALED_THREADS="1", UPSCALED_MEMORY_BUDGET_BYTES=str(512 << 20)) as server,
-        Client(server.address, timeout=120) as client,
-    ):
-        return expected(client, numbers, side)
+    with running_server(**ALIKE) as server:
+        return asyncio.run(expected(server.address, numbers, side))
 
 
 def note_outcomes(record: Record, traffic: Traffic, calm: dict[int, str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import nats.errors
 
-from tests.cluster.replica import Replica
+from tests.cluster.replica import START_SECONDS, Replica
 from tests.cluster.whole import STATE_STREAM, Cluster
 from tests.nats_servers import NatsServer
 
@@ -33,14 +33,23 @@ class Faults:
     moments: list[tuple[float, str]] = field(default_factory=list)
     tell: Callable[[str], None] = lambda _: None
 
-    async def kill_replica(self, replica: Replica | None = None) -> Replica:
-        """One that serves, and start it again at once; returns without waiting until it serves."""
-        victim = replica or self.chance.choice([each for each in self.cluster.replicas if each.runs])
+    async def kill_replica(self) -> Replica:
+        """One that serves, as soon as there is one, and start it again at once; returns without waiting until
+        it serves."""
+        victim = await self._serving()
         await asyncio.to_thread(victim.kill)
         self.replicas_killed += 1
         self._note(f"{victim.name} killed")
         victim.start()
         return victim
+
+    async def _serving(self) -> Replica:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                for replica in self.chance.sample(self.cluster.replicas, len(self.cluster.replicas)):
+                    if await asyncio.to_thread(replica.is_serving):
+                        return replica
+                await asyncio.sleep(0.2)
 
     async def keep_killing_replicas(self, every_seconds: float) -> None:
         """Until cancelled."""

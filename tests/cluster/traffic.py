@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from upscaled import AsyncClient, AsyncJob, Client, Retries, UpscaledError
+from upscaled import AsyncClient, AsyncJob, Retries, UpscaledError
 
 MODEL = "real-esrgan-animevideo-v3"
 
@@ -120,12 +120,17 @@ class Traffic:
         self._changed.set()
 
 
-def expected(client: Client, numbers: Iterable[int], side: int = 64) -> dict[int, str]:
+async def expected(address: str, numbers: Iterable[int], side: int = 64) -> dict[int, str]:
     """SHA-256 of what each job must give: of a server by itself, which nothing disturbs."""
-    found = {}
-    for number in numbers:
-        result = client.upscale(picture(number, side), model=MODEL, scale=scale_of(number))
+    found: dict[int, str] = {}
+
+    async def ask(client: AsyncClient, number: int) -> None:
+        result = await client.upscale(picture(number, side), model=MODEL, scale=scale_of(number))
+        assert result.data is not None
         found[number] = hashlib.sha256(result.data).hexdigest()
+
+    async with AsyncClient(address, timeout=300) as client:
+        await _all(8, (ask(client, number) for number in numbers))
     return found
 
 

@@ -26,10 +26,14 @@ _START_SECONDS = 60.0
 STATE_STREAM = f"KV_{PREFIX}-state"
 
 # Every server cuts images alike, so that any of them gives the same bytes, and leaves cores to the others.
-_SETTINGS = {
-    "UPSCALED_CLUSTER_PREFIX": PREFIX,
+ALIKE = {
     "UPSCALED_THREADS": "1",
     "UPSCALED_MEMORY_BUDGET_BYTES": str(512 << 20),
+    "UPSCALED_WORKER_NICE": "0",
+}
+_SETTINGS = {
+    **ALIKE,
+    "UPSCALED_CLUSTER_PREFIX": PREFIX,
     "UPSCALED_MIN_FREE_BYTES": "0",
     "UPSCALED_CLUSTER_MAX_STATE_BYTES": str(512 << 20),
     "UPSCALED_MAX_QUEUED_JOBS_PER_CALLER": "100000",
