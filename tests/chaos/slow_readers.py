@@ -2,7 +2,8 @@
 
 python -m tests.chaos.slow_readers [--readers 50] [--short] [--out FILE]
 
-In raw frames: the gRPC library reads ahead. Half of them read an image while it is made, half one that is stored.
+In raw frames: the gRPC library reads ahead. Half of them read an image while it is made, half one that is
+stored.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def main() -> int:
     record = Record(
         "slow_readers",
         "Queue growth",
-        f"{readers} readers at {_BYTES_PER_SECOND} bytes a second for {seconds:g} s, half of a {_SIZE[0] * 4}x"
-        f"{_SIZE[1] * 4} image while it is made and half of one that is stored: RSS at most "
+        f"{readers} readers at {_BYTES_PER_SECOND} bytes a second for {seconds:g} s, half of a "
+        f"{_SIZE[0] * 4}x{_SIZE[1] * 4} image while it is made and half of one that is stored: RSS at most "
         f"{_MOST_RSS_GROWTH_BYTES >> 20} MiB more; given up, or served on",
         options.short,
         tried=readers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, aclosing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, contextmanager
 from dataclasses import replace
 
 from upscaled_server.access.caller import Caller, Priority
@@ -62,6 +62,7 @@ class Upscaling:
         self._fetch = Fetch(limits, sources)
         self._charging = charging
         self._running = 0
+        self._coming = 0
 
     async def run(self, request: Request, deadline: Deadline) -> AsyncGenerator[Event, None]:
         """The events of one request, see `events.py` for their order. Close the generator to stop the work.
@@ -90,8 +91,9 @@ class Upscaling:
             yield layout.to_plan(self._pool.waiting, opening.wait_seconds)
             yield done(layout, clock, await self._charging.bill(request))
             return
-        entry = await self._charging.entry_of(request, settled, data)
         async with AsyncExitStack() as stack:
+            coming = stack.enter_context(self._coming_to_queue(settled))
+            entry = await self._charging.entry_of(request, settled, data)
             with clock.during(Stage.DECODE):
                 image = await stack.enter_async_context(self._codec.decode(data, decode_limits))
             del data
@@ -99,6 +101,7 @@ class Upscaling:
             handed_over = HandedOver(layout.size, count_file=request.handed_over is None)
             tab = await stack.enter_async_context(self._charging.tab(request, layout, entry, handed_over))
             opening = self._opening(layout, request, deadline)
+            coming.close()
             yield layout.to_plan(self._pool.waiting, opening.wait_seconds)
             deadline.check("the network")
             queueing = Queueing(opening, stack)
@@ -146,6 +149,20 @@ class Upscaling:
             yield
         finally:
             self._running -= 1
+
+    @contextmanager
+    def _coming_to_queue(self, settled: Settled) -> Iterator[ExitStack]:
+        """Refuses what the queue would refuse, before it is decoded. Close what it gives when the image enters
+        the queue."""
+        batch = settled.options.priority is Priority.BATCH
+        self._pool.check_queue(self._coming, batch=batch)
+        with ExitStack() as stack:
+            self._coming += 1
+            stack.callback(self._came)
+            yield stack
+
+    def _came(self) -> None:
+        self._coming -= 1
 
     def _lay_out(self, request: Request, settled: Settled, info: ImageInfo) -> Layout:
         return self._charging.priced(lay_out(settled, info, self._limits, self._pool), request)

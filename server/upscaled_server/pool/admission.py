@@ -106,18 +106,17 @@ class Admission:
         self._queue.push(ticket, self._clock())
         self.idle.clear()
         self.advance()
-        # Some of the queue, too, is not for batch work: much of it must not have interactive work refused.
-        limit = math.ceil(self._max_waiting * BATCH_SHARE) if ticket.batch else self._max_waiting
-        if ticket.place is None and self.waiting > limit:
+        if ticket.place is None and self.waiting > self._queue_limit(batch=ticket.batch):
             self.leave(ticket)
-            raise Overloaded(
-                "the queue is full",
-                # Not the time until all is done, but until the queue has moved on by a share of itself.
-                retry_after_seconds=max(1.0, self.seconds_pending / (self.waiting + self.open + 1)),
-                queued=self.waiting,
-                queue_limit=limit,
-                seconds_pending=round(self.seconds_pending, 3),
-            )
+            raise self._full(batch=ticket.batch)
+
+    def check_queue(self, coming: int, *, batch: bool) -> None:
+        """Raises `Overloaded` where an image of this class, whatever it is, would find neither a place nor
+        room in the queue once `coming` others have entered, which are on their way."""
+        now = self._clock()
+        free = sum(each.free(now) for each in self._places)
+        if self.waiting + coming >= self._queue_limit(batch=batch) + free:
+            raise self._full(batch=batch)
 
     async def wait(self, ticket: Ticket) -> Place:
         """The device that the ticket was granted on. Whatever happens, end with `leave`."""
@@ -182,6 +181,20 @@ class Admission:
     def _can_come(self, ticket: Ticket) -> bool:
         """Whether a device that is there could hold it: others do not wait for one that is not."""
         return any(each.up and each.could_hold(ticket.needs) for each in self._places)
+
+    def _queue_limit(self, *, batch: bool) -> int:
+        """Some of the queue is not for batch work: much of it must not have interactive work refused."""
+        return math.ceil(self._max_waiting * BATCH_SHARE) if batch else self._max_waiting
+
+    def _full(self, *, batch: bool) -> Overloaded:
+        return Overloaded(
+            "the queue is full",
+            # Not the time until all is done, but until the queue has moved on by a share of itself.
+            retry_after_seconds=max(1.0, self.seconds_pending / (self.waiting + self.open + 1)),
+            queued=self.waiting,
+            queue_limit=self._queue_limit(batch=batch),
+            seconds_pending=round(self.seconds_pending, 3),
+        )
 
     def _check_size(self, ticket: Ticket) -> None:
         needs = ticket.needs

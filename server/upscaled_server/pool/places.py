@@ -97,15 +97,20 @@ class Place:
             needs.state_bytes + needs.working_bytes <= self.budget_bytes
         )
 
+    def free(self, now: float) -> int:
+        """How many more runs would have room here, if they needed no memory."""
+        return max(0, self.max_open - len(self._at_work(now))) if self.up else 0
+
+    def _at_work(self, now: float) -> list[Ticket]:
+        """A run whose caller does not take its rows uses memory, but no device: it keeps nobody out."""
+        return [each for each in self.tickets if not each.left_alone(now)]
+
     def has_room(self, ticket: Ticket, now: float) -> bool:
         if not self.up or ticket.needs.only_on not in (None, self.name):
             return False
-        if _bytes({*self.tickets, ticket}) > self.budget_bytes:
+        if _bytes({*self.tickets, ticket}) > self.budget_bytes or not self.free(now):
             return False
-        # A run whose caller does not take its rows uses memory, but no device: it keeps nobody out.
-        at_work = [each for each in self.tickets if not each.left_alone(now)]
-        if len(at_work) >= self.max_open:
-            return False
+        at_work = self._at_work(now)
         batch = [each for each in self.tickets if each.batch]
         if not ticket.batch or not batch:
             return True

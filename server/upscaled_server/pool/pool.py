@@ -247,6 +247,11 @@ class Pool:
         """Measured device seconds per computed input pixel; None before the first step."""
         return self._speed.seconds_per_pixel(self._fleet.of(device).device.name, model)
 
+    def check_queue(self, coming: int, *, batch: bool) -> None:
+        """Raises `Overloaded` where an image would be refused whatever it is, so that it need not be decoded
+        first. `coming`: how many others are on their way to the queue."""
+        self._admission.check_queue(coming, batch=batch)
+
     def open(
         self,
         model: Model,

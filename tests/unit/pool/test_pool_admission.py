@@ -141,6 +141,38 @@ async def test_a_full_queue_refuses_and_says_when_to_try_again() -> None:
     assert admission.waiting == 1
 
 
+async def test_what_would_be_refused_whatever_it_is_is_known_before() -> None:
+    admission = Admission([_place(budget=1000, max_open=1)], max_waiting=4)
+    _enter(admission)
+    for _ in range(3):
+        admission.check_queue(0, batch=True)
+        _enter(admission)
+
+    with pytest.raises(Overloaded):  # a quarter of the queue is for interactive work
+        admission.check_queue(0, batch=True)
+    admission.check_queue(0, batch=False)
+    _enter(admission)
+    with pytest.raises(Overloaded) as refused:
+        admission.check_queue(0, batch=False)
+
+    assert refused.value.numbers["queued"] == 4
+    assert admission.waiting == 4
+
+
+async def test_a_full_queue_keeps_nobody_from_a_place_that_is_free() -> None:
+    admission = Admission([_place(budget=100, max_open=2)], max_waiting=1)
+    _enter(admission, state=60)
+    _enter(admission, state=60)
+    assert admission.waiting == 1
+
+    admission.check_queue(0, batch=False)
+    with pytest.raises(Overloaded):  # another one is on its way to that place
+        admission.check_queue(1, batch=False)
+    assert _enter(admission, state=20).place is not None
+    with pytest.raises(Overloaded):
+        admission.check_queue(0, batch=False)
+
+
 async def test_a_run_that_no_device_could_hold_is_refused_at_once() -> None:
     admission = Admission([_place(budget=100)], 10)
 
