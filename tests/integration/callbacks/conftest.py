@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from fake_clock import FakeClock
-from post_office import Post
-from receiver import Receiver
+from tests.integration.callbacks.fake_clock import FakeClock
+from tests.integration.callbacks.post_office import Post
+from tests.integration.callbacks.receiver import Receiver
 
 from upscaled_server.state.store import Store
 

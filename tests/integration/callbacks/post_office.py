@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fake_clock import FakeClock
+from tests.integration.callbacks.fake_clock import FakeClock
 
 from upscaled_server.access.caller import Priority
 from upscaled_server.jobs.book import Book

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from post_office import Post
-from receiver import Receiver
+from tests.integration.callbacks.post_office import Post
+from tests.integration.callbacks.receiver import Receiver
 
 from upscaled_server.jobs.job import CallbackState
 

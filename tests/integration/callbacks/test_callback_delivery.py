@@ -9,8 +9,8 @@ from email.utils import format_datetime
 
 import pytest
 import standardwebhooks
-from post_office import SECRETS, Post, render
-from receiver import Receiver
+from tests.integration.callbacks.post_office import SECRETS, Post, render
+from tests.integration.callbacks.receiver import Receiver
 
 from upscaled_server.errors import UrlRefused
 from upscaled_server.jobs.callbacks.schedule import WAITS_SECONDS

@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
-from post_office import Post
-from receiver import Receiver
+from tests.integration.callbacks.dying_store import DyingStore, Killed
+from tests.integration.callbacks.post_office import Post
+from tests.integration.callbacks.receiver import Receiver
 
 from upscaled_server.errors import QuotaExceeded
 from upscaled_server.jobs.job import CallbackState
-from upscaled_server.state.store import Entry, Store
+from upscaled_server.state.store import Entry
 
 
 @pytest.fixture(autouse=True)
 def _opened(post: Post, receiver: Receiver) -> None:
     post.settings["callback_allow"] = f"127.0.0.0/8:{receiver.port}"
-
-
-class Killed(asyncio.CancelledError):
-    """The process is gone: nothing that follows happens."""
-
-
-class DyingStore:
-    """A store that is there for so many changes, and then neither changes nor answers."""
-
-    def __init__(self, store: Store, changes: int) -> None:
-        self._store = store
-        self.left = changes
-
-    def _spend(self) -> None:
-        if self.left <= 0:
-            raise Killed
-        self.left -= 1
-
-    async def get(self, key: str) -> Entry | None:
-        if self.left <= 0:
-            raise Killed
-        return await self._store.get(key)
-
-    async def create(self, key: str, value: bytes) -> int:
-        self._spend()
-        return await self._store.create(key, value)
-
-    async def update(self, key: str, value: bytes, version: int) -> int:
-        self._spend()
-        return await self._store.update(key, value, version)
-
-    async def delete(self, key: str, version: int) -> None:
-        self._spend()
-        await self._store.delete(key, version)
-
-    async def range(
-        self, prefix: str, *, after: str = "", limit: int = 1000, reverse: bool = False
-    ) -> list[Entry]:
-        return await self._store.range(prefix, after=after, limit=limit, reverse=reverse)
-
-    async def aclose(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("changes", range(1, 8))
