@@ -72,7 +72,7 @@ from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.process import allow_many_descriptors, keep_freed_pages
 from upscaled_server.settings import Settings
-from upscaled_server.shared_state import open_state
+from upscaled_server.shared_state import check_state, open_state
 from upscaled_server.state.folder import DataFolder, StateSettings
 from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.store import Store
@@ -345,6 +345,7 @@ def check(settings: Settings) -> None:
     if (path := settings[AccessSettings].api_keys_file) is not None:
         read_mounted(path)
     given_keys(settings[SecretSettings])
+    check_state(settings[ClusterSettings], settings[StorageSettings])
     if settings[TokenSettings].jwt_jwks:
         Tokens(settings[TokenSettings])
 

@@ -79,6 +79,23 @@ class Cluster:
             await asyncio.sleep(_LOOK_SECONDS)
 
 
+def check_state(settings: ClusterSettings, storage: StorageSettings | None = None) -> None:
+    """Raises `FailedPrecondition` for what `open_state` would refuse before it asks anybody."""
+    if not settings.cluster_url:
+        return
+    if storage is not None and not storage.blobs_url:
+        raise FailedPrecondition(
+            "UPSCALED_BLOBS_URL: servers that share UPSCALED_CLUSTER_URL must keep their files in one place: "
+            "name a bucket (s3://, gs://, az://) or a folder that all of them see (file://)"
+        )
+    try:
+        import upscaled_server.state.nats.store  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise FailedPrecondition(
+            f"UPSCALED_CLUSTER_URL needs the package {error.name}: pip install 'upscaled[cluster]'"
+        ) from None
+
+
 @asynccontextmanager
 async def open_state(
     folder: Path, settings: ClusterSettings, storage: StorageSettings | None = None
@@ -94,19 +111,11 @@ async def open_state(
             stack.push_async_callback(database.aclose)
             yield State(database)
             return
-        if storage is not None and not storage.blobs_url:
-            raise FailedPrecondition(
-                "UPSCALED_BLOBS_URL: servers that share UPSCALED_CLUSTER_URL must keep their files in one "
-                "place: name a bucket (s3://, gs://, az://) or a folder that all of them see (file://)"
-            )
-        try:
-            from upscaled_server.state.nats.news import NatsNews
-            from upscaled_server.state.nats.store import NatsStore
-            from upscaled_server.state.nats.work.queue import WorkQueue
-        except ModuleNotFoundError as error:
-            raise FailedPrecondition(
-                f"UPSCALED_CLUSTER_URL needs the package {error.name}: pip install 'upscaled[cluster]'"
-            ) from None
+        check_state(settings, storage)
+        from upscaled_server.state.nats.news import NatsNews
+        from upscaled_server.state.nats.store import NatsStore
+        from upscaled_server.state.nats.work.queue import WorkQueue
+
         store = await NatsStore.open(settings)
         stack.push_async_callback(store.aclose)
         if storage is None:

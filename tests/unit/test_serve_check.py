@@ -35,6 +35,8 @@ def test_settings_that_can_be_used_are_said_to_be(tmp_path: Path) -> None:
         ("UPSCALED_TLS_CERT_FILE", "cert.pem", 2),
         ("UPSCALED_API_KEYS_FILE", "missing.yaml", 1),
         ("UPSCALED_SIGNING_KEYS", "short", 1),
+        ("UPSCALED_CLUSTER_URL", "nats://nats:4222", 1),
+        ("UPSCALED_CLUSTER_URL", "http://nats:4222", 2),
     ],
 )
 def test_what_a_start_would_refuse_is_named(tmp_path: Path, name: str, value: str, status: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upscaled_server.commands.messages import needing_the_extra, plain_errors
+from upscaled_server.errors import FailedPrecondition
 
 if TYPE_CHECKING:
     from upscaled_server.backup.manifest import Manifest, Missing
@@ -60,10 +61,16 @@ def _settings(data_dir: Path | None) -> tuple[Path, StorageSettings]:
     from upscaled_server import app
     from upscaled_server.settings import Settings
     from upscaled_server.state.folder import StateSettings
+    from upscaled_server.state.nats.settings import ClusterSettings
     from upscaled_server.storage.settings import StorageSettings
 
     variables = {} if data_dir is None else {"UPSCALED_DATA_DIR": str(data_dir)}
     settings = Settings(app.SETTINGS, os.environ | variables)
+    if settings[ClusterSettings].cluster_url:
+        raise FailedPrecondition(
+            "UPSCALED_CLUSTER_URL: the state is in NATS, not in a folder; copy it with NATS's own tool, "
+            "`nats account backup`, and the files with the object store's"
+        )
     return settings[StateSettings].data_dir, settings[StorageSettings]
 
 

@@ -106,6 +106,7 @@ async def _local_channel(data_dir: Path | None, stack: AsyncExitStack) -> grpc.a
     """
     from upscaled_server.api.admin_socket import NAME
     from upscaled_server.state.folder import DataFolder, FolderInUse
+    from upscaled_server.state.nats.settings import ClusterSettings
 
     with plain_errors():
         folder, settings = _local_settings(data_dir)
@@ -119,7 +120,9 @@ async def _local_channel(data_dir: Path | None, stack: AsyncExitStack) -> grpc.a
                 return channel
         else:
             await _administer(folder, settings, stack)
-            typer.echo(f"no server runs in {folder}; working in the folder itself", err=True)
+            shared = settings[ClusterSettings].cluster_url
+            where = "the state of UPSCALED_CLUSTER_URL" if shared else "the folder"
+            typer.echo(f"no server runs in {folder}; working in {where} itself", err=True)
             return open_channel(target, None)
         if time.monotonic() > give_up:
             raise Unavailable(
