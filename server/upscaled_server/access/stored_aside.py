@@ -3,11 +3,11 @@
 aside/CALLER/YYYYMM/ENTRY/ATTEMPT    as JSON: what the entry of the ledger may rise to, and until when this
                                      counts
 
-Who wants to begin writes its entry first and then reads what is there: of two that do so at once, the later
-sees the earlier; perhaps both see each other, and both are refused where only one had its place. So what was
-charged and what is set aside never exceed the limit together. What is charged is written before the entry is
-deleted, and read after the entries were: it may be seen in both places, and as an entry of the ledger is
-known by its name, it is not counted twice.
+Who wants to begin writes its entry first and then reads what is there: it counts what was written before its
+own, and whoever comes later counts it. So of several that begin at once those are admitted that came first,
+and what was charged and what is set aside never exceed the limit together. What is charged is written before
+the entry is deleted, and read after the entries were: it may be seen in both places, and as an entry of the
+ledger is known by its name, it is not counted twice.
 
 The server whose work it is writes again and again that its entry still counts; if it is killed, the entry
 stops counting after two minutes. Times are compared over the servers' clocks, which must not differ by more
@@ -96,7 +96,7 @@ class AsideInStore:
         held.version = await self._store.create(held.key, self._value(held))
         self._held.add(held)
         try:
-            risen = await self._read(prefix)
+            risen = await self._read(prefix, held.version)
             # Behind the entries, or what is charged in between would be in neither.
             sums = await account.sums()
             missing = {name: max(NOTHING, to - sums.charged(name)) for name, to in risen.items()}
@@ -107,13 +107,13 @@ class AsideInStore:
             raise
         return _ReservedInStore(ReservedHere(account, asked.due), lambda: self._begin(self._drop(held)))
 
-    async def _read(self, prefix: str) -> dict[str, Decimal]:
-        """What each entry of the ledger may rise to."""
+    async def _read(self, prefix: str, own: int) -> dict[str, Decimal]:
+        """What each entry of the ledger may rise to, by what was noted up to version `own`."""
         risen: dict[str, Decimal] = defaultdict(Decimal)
         async for entry in self._entries(prefix):
             if self._is_over(entry):
                 self._begin(self._delete(entry))
-            else:
+            elif entry.version <= own or _is_renewed(entry):
                 name = entry.key.split("/")[3]
                 risen[name] = max(risen[name], _amount(entry))
         return risen
@@ -149,13 +149,12 @@ class AsideInStore:
             if held not in self._held:
                 return
             try:
-                held.version = await self._store.update(held.key, self._value(held), held.version)
+                value = self._value(held, renewed=True)
+                held.version = await self._store.update(held.key, value, held.version)
             except VersionChanged:
                 # An answer was lost; or it counted no longer, and was deleted.
                 found = await self._store.get(held.key)
-                held.version = (
-                    await self._store.create(held.key, self._value(held)) if found is None else found.version
-                )
+                held.version = await self._store.create(held.key, value) if found is None else found.version
 
     async def _drop(self, held: _Held) -> None:
         async with held.one_change:
@@ -181,9 +180,10 @@ class AsideInStore:
     def _is_over(self, entry: Entry) -> bool:
         return _until(entry) + _CLOCKS_SECONDS < self._clock()
 
-    def _value(self, held: _Held) -> bytes:
+    def _value(self, held: _Held, *, renewed: bool = False) -> bytes:
         until = round(self._clock() + self._counts_seconds, 3)
-        return json.dumps({"credits": str(held.amount), "until": until}, separators=(",", ":")).encode()
+        values = {"credits": str(held.amount), "until": until, "renewed": renewed}
+        return json.dumps(values, separators=(",", ":")).encode()
 
     def _begin(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -224,6 +224,11 @@ def _amount(entry: Entry) -> Decimal:
 
 def _until(entry: Entry) -> float:
     return float(_values(entry)["until"])
+
+
+def _is_renewed(entry: Entry) -> bool:
+    """It is then older than its version says, and older than whatever is being decided now."""
+    return bool(_values(entry).get("renewed"))
 
 
 def _values(entry: Entry) -> dict[str, Any]:

@@ -24,7 +24,9 @@ _KEY = re.compile(r"[A-Za-z0-9_=-]+(?:/[A-Za-z0-9_=-]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A value and the version of its last change. Versions of one key only grow, also over its deletion."""
+    """A value and the version of its last change. Versions only grow, those of one key over its deletion too,
+    and those of different keys in the order of their changes: a range that begins after a change has returned
+    shows every change with a lower version."""
 
     key: str
     value: bytes

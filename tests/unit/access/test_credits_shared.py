@@ -83,6 +83,17 @@ async def test_what_runs_at_one_server_is_set_aside_for_all(store: Store) -> Non
         assert await asides(store) == []
 
 
+async def test_of_several_that_begin_at_once_as_many_are_admitted_as_have_their_place(store: Store) -> None:
+    async with servers(store, store, store) as made:
+        caller = caller_with(5)
+        outcomes = await asyncio.gather(
+            *(pay(made[number % 3].kept, caller) for number in range(9)), return_exceptions=True
+        )
+        assert sum(outcome == 2 for outcome in outcomes) == 2
+        assert sum(isinstance(outcome, QuotaExceeded) for outcome in outcomes) == 7
+        assert await spent(store, caller) == 4
+
+
 async def test_what_another_server_charged_is_known_whoever_asks(store: Store) -> None:
     async with servers(store, store) as (here, there):
         caller = caller_with(10)
@@ -175,6 +186,23 @@ async def test_what_is_charged_while_another_looks_is_seen_in_one_place_or_the_o
             with pytest.raises(QuotaExceeded):
                 await pay(there.kept, caller)
             assert settled == [2]
+
+
+async def test_what_is_renewed_while_another_looks_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with servers(store, store) as (here, there):
+        caller = caller_with(2)
+        async with here.kept.reserved(caller, "", MODEL, MEGAPIXEL):
+
+            async def renewed_meanwhile(prefix: str, **options: Any) -> list[Entry]:
+                for held in here.aside._held:
+                    await here.aside._renew(held)
+                return await store.range(prefix, **options)
+
+            monkeypatch.setattr(there.reached, "range", renewed_meanwhile, raising=False)
+            with pytest.raises(QuotaExceeded):
+                await pay(there.kept, caller)
 
 
 async def test_nothing_is_written_for_a_caller_without_a_limit(store: Store) -> None:

@@ -168,3 +168,18 @@ async def test_every_key_that_is_allowed_can_be_used(store: Store, key: str) -> 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9_=-]{1,9}", fullmatch=True), min_size=1, max_size=5))
 def test_parts_joined_by_slashes_are_a_key(parts: list[str]) -> None:
     check_key("/".join(parts))
+
+
+async def test_a_range_shows_every_change_with_a_lower_version_than_one_that_has_returned(
+    store: Store,
+) -> None:
+    async def changed(number: int) -> list[tuple[int, set[int]]]:
+        version = await store.create(f"a/{number}", b"")
+        seen = {entry.version for entry in await store.range("a")}
+        return [(version, seen)]
+
+    found = [each for made in await asyncio.gather(*map(changed, range(40))) for each in made]
+    versions = {version for version, _ in found}
+    assert len(versions) == 40
+    for version, seen in found:
+        assert {each for each in versions if each <= version} <= seen
