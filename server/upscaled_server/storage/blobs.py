@@ -65,6 +65,8 @@ class BlobStore:
         self._is_ready = is_new
         self._getting_ready = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
+        # Top folders whose names are on the disk.
+        self._synced: set[str] = set()
 
     @classmethod
     async def open(cls, settings: StorageSettings, data_dir: Path, *, has_peers: bool = False) -> BlobStore:
@@ -236,6 +238,7 @@ class BlobStore:
                 await obstore.delete_async(self._store, list(sizes))
             self._room.give_back(sum(sizes.values()))
             if self._root is not None:
+                self._synced.discard(folder)
                 await asyncio.to_thread(disk.remove_folder, self._root / folder)
 
     async def list(self, folder: str) -> AsyncIterator[str]:
@@ -288,14 +291,19 @@ class BlobStore:
             await asyncio.to_thread(disk.remove_empty_parent, self._root / path, self._root)
 
     async def _sync(self, path: str) -> None:
-        if self._root is not None:
-            with translated(path):
-                await asyncio.to_thread(disk.sync_with_folders, self._root / path, self._root)
+        if self._root is None:
+            return
+        top, is_below, _ = path.partition("/")
+        highest = self._root / top if is_below and top in self._synced else self._root
+        with translated(path):
+            await asyncio.to_thread(disk.sync_with_folders, self._root / path, highest)
+        self._synced.add(top)
 
     async def _sweep(self) -> int:
         """Remove unfinished files; how many bytes are kept. Object stores keep theirs out of sight, and
         remove them by a rule of the bucket."""
         if self._root is not None:
+            self._synced.clear()
             return await asyncio.to_thread(disk.sweep, self._root, self._sweep_age_seconds)
         kept = 0
         async for found in obstore.list(self._store):

@@ -34,12 +34,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_with_folders(path: Path, root: Path) -> None:
-    """`sync` a file, and the folders that lead to it from `root`, which may be new. Blocks."""
+def sync_with_folders(path: Path, highest: Path) -> None:
+    """`sync` a file, and the folders that lead to it from `highest`, in which any may be new. Blocks."""
     sync(path)
     for folder in path.parents:
         sync(folder)
-        if folder == root:
+        if folder == highest:
             return
 
 

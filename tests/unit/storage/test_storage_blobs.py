@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from upscaled_server.errors import FailedPrecondition, NotFound, StorageFull, Unavailable
+from upscaled_server.storage import disk
 from upscaled_server.storage.blobs import PIECE_BYTES, BlobStore
 from upscaled_server.storage.settings import StorageSettings
 
@@ -100,6 +101,31 @@ async def test_a_folder_is_listed_and_deleted_with_all_that_is_in_it(
     assert _names(tmp_path / "blobs") == ["tiles/AB/000001"]
     assert not (tmp_path / "blobs/tiles/A").exists()
     assert blobs.used_bytes == 4
+
+
+async def test_a_file_is_on_the_disk_with_every_folder_that_leads_to_it(
+    blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, synced = tmp_path / "blobs", set()
+
+    def noting_sync(path: Path) -> None:
+        synced.add(path)
+        sync(path)
+
+    sync = disk.sync
+    monkeypatch.setattr(disk, "sync", noting_sync)
+    for _ in range(2):
+        synced.clear()
+        await blobs.put("outputs/A/1", DATA)
+        assert synced == {root, root / "outputs", root / "outputs/A", root / "outputs/A/1"}
+        # The root has its name for good from then on, until it goes.
+        synced.clear()
+        await blobs.put("outputs/B/1", DATA)
+        assert synced == {root / "outputs", root / "outputs/B", root / "outputs/B/1"}
+        for name in ("A", "B"):
+            await blobs.delete_all(f"outputs/{name}")
+        await blobs.delete_all("outputs")
+        assert not (root / "outputs").exists()
 
 
 async def test_a_file_that_is_deleted_is_read_to_its_end(blobs: BlobStore) -> None:
