@@ -215,6 +215,17 @@ async def test_a_wrong_file_is_thrown_away_at_both_and_written_again_at_either(p
     assert (await pair.one.files.write_input(ANNA, made.id, 0, chunks(DATA))).sha256 == SHA256
 
 
+async def test_who_wrote_a_wrong_file_has_the_turn_no_more(pair: Pair) -> None:
+    made = await pair.one.files.create_input(ANNA, size_bytes=1000, sha256=SHA256)
+    await pair.one.files.write_input(ANNA, made.id, 0, chunks(DATA[:999], finish=False))
+    record = await pair.one.files.input("anna", made.id)
+    await pair.one.blobs.partial(made.id, record.fence).append(b"x")
+    for _ in range(2):
+        status = await pair.other.files.write_status("anna", made.id)
+        assert (status.committed_bytes, status.complete) == (0, False)
+        await pair.one.blobs.partial(made.id, record.fence).append(b"late")
+
+
 async def test_a_deletion_at_one_server_ends_an_upload_at_the_other(pair: Pair) -> None:
     made = await pair.one.files.create_input(ANNA)
     caller = _Hanging(DATA, 5_000_000)
