@@ -24,6 +24,7 @@ from upscaled_server.api.health import Health
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.errors import DomainError, FailedPrecondition
 from upscaled_server.pool.pool import Pool
+from upscaled_server.state.background import in_background
 from upscaled_server.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,19 +43,23 @@ async def administration(
     pool: Pool | None,
     *,
     optional: bool,
+    shared: bool = False,
     tokens: TokenSettings | None = None,
     health: Health | None = None,
 ) -> AsyncIterator[tuple[Access, AdminServicer]]:
     """What the store knows of callers, kept up to date while the context lasts, and the socket in the data
     folder to administer it.
 
-    `optional`: keys are checked where they are presented, but nobody needs one. Raises `FailedPrecondition`
+    `optional`: keys are checked where they are presented, but nobody needs one. `shared`: other servers
+    change callers and keys too. Raises `FailedPrecondition`
     for a database, a file of keys or an identity provider's keys that cannot be used, `ProcessingFailed` for
     damaged entries.
     """
     async with AsyncExitStack() as stack:
         directory = Directory(store)
         await directory.load()
+        if shared:
+            await stack.enter_async_context(in_background(directory.follow))
         stack.push_async_callback(_flush, directory)
         keeping = [_flush_now_and_then(directory)]
         verifier = None

@@ -72,10 +72,9 @@ from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.process import allow_many_descriptors, keep_freed_pages
 from upscaled_server.settings import Settings
-from upscaled_server.shared_state import check_state, open_state
+from upscaled_server.shared_state import State, check_state, open_state
 from upscaled_server.state.folder import DataFolder, StateSettings
 from upscaled_server.state.nats.settings import ClusterSettings
-from upscaled_server.state.store import Store
 from upscaled_server.storage.settings import StorageSettings
 from upscaled_server.telemetry.logs import LogSettings
 from upscaled_server.telemetry.otlp import TracingSettings, exported
@@ -162,7 +161,7 @@ class App:
                     self._folder.path, self._settings[ClusterSettings], self._settings[StorageSettings]
                 )
             )
-            access, admin = await self._stack.enter_async_context(self._administration(state.store))
+            access, admin = await self._stack.enter_async_context(self._administration(state))
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
@@ -230,14 +229,15 @@ class App:
         await self._stack.aclose()
         log.info("stopped")
 
-    def _administration(self, store: Store) -> AbstractAsyncContextManager[tuple[Access, AdminServicer]]:
+    def _administration(self, state: State) -> AbstractAsyncContextManager[tuple[Access, AdminServicer]]:
         return administration(
             self._folder.path,
-            store,
+            state.store,
             self._access,
             self._catalogue,
             self._pool,
             optional=self._listen.auth == "none",
+            shared=state.cluster is not None,
             tokens=self._settings[TokenSettings],
             health=self._health,
         )

@@ -40,6 +40,7 @@ from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.storing import Images
 from upscaled_server.settings import Settings
 from upscaled_server.shared_state import State
+from upscaled_server.state.background import in_background
 from upscaled_server.state.store import Store
 from upscaled_server.storage.blobs import BlobStore
 from upscaled_server.storage.settings import StorageSettings
@@ -81,7 +82,7 @@ async def open_stores(folder: Path, state: State, settings: Settings) -> AsyncIt
     limits, keeping = settings[LimitSettings], settings[KeepingSettings]
     store = state.store
     async with AsyncExitStack() as stack:
-        blobs = await BlobStore.open(settings[StorageSettings], folder)
+        blobs = await BlobStore.open(settings[StorageSettings], folder, has_peers=state.cluster is not None)
         memory = UploadMemory(limits.max_uploading_bytes)
         files = StoredFiles(
             store,
@@ -97,6 +98,8 @@ async def open_stores(folder: Path, state: State, settings: Settings) -> AsyncIt
         aside = None if state.cluster is None else AsideInStore(store)
         credits_kept = Credits(store, settings[PriceSettings], aside=aside)
         stack.push_async_callback(credits_kept.aclose)
+        if state.cluster is not None:
+            await stack.enter_async_context(in_background(secrets.follow, files.follow, credits_kept.follow))
         yield Stores(
             store,
             blobs,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from upscaled_server.intake.keeping import KeepingSettings
 from upscaled_server.jobs.board import Board
@@ -33,6 +33,7 @@ from upscaled_server.jobs.work import Work
 from upscaled_server.pipeline.fetch import Sources
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pipeline.storing import Images
+from upscaled_server.state.background import BackgroundWork
 from upscaled_server.state.duty import Duty
 from upscaled_server.state.news import News
 
@@ -74,7 +75,7 @@ def build_jobs(
         return Ending(book, board, files, outputs, callbacks, clock)
 
     recovery: Recovery | None = None
-    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    background: Sequence[BackgroundWork] = ()
     board: Board
     queue: Queue
     if sharing is None:

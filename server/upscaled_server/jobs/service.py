@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any
 
 from upscaled_server.access.caller import Caller
-from upscaled_server.errors import DomainError, FailedPrecondition, InvalidField, Unavailable
+from upscaled_server.errors import FailedPrecondition, InvalidField, Unavailable
 from upscaled_server.jobs import ids
 from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.book import Book
@@ -25,11 +25,11 @@ from upscaled_server.jobs.recovery import Recovery
 from upscaled_server.jobs.runner import Runner
 from upscaled_server.jobs.verdicts import interrupted
 from upscaled_server.pipeline.events import Plan, Tile
+from upscaled_server.state.background import BackgroundWork, in_background
 
 log = logging.getLogger(__name__)
 
 _STOP_SECONDS = 10.0
-_AGAIN_SECONDS = 5.0
 
 
 class Jobs:
@@ -50,7 +50,7 @@ class Jobs:
         following: Following,
         listing: Listing,
         recovery: Recovery | None,
-        background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
+        background: Sequence[BackgroundWork],
         janitor: Janitor,
     ) -> None:
         """`recovery`: None where others go on with what a server leaves. `background` goes on for ever."""
@@ -65,7 +65,7 @@ class Jobs:
         self._recovery = recovery
         self.janitor = janitor
         self._background = (*background, janitor.work)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._beside = AsyncExitStack()
 
     @property
     def running(self) -> int:
@@ -88,17 +88,13 @@ class Jobs:
                 found.damaged,
             )
         self._runner.start()
-        self._tasks = [
-            asyncio.create_task(_for_ever(work), name=work.__qualname__) for work in self._background
-        ]
+        await self._beside.enter_async_context(in_background(*self._background))
 
     async def stop(self) -> None:
         """Running jobs go back to the queue; who waits for one is told that the server stops. Twice is like
         once."""
         self._board.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._beside.aclose()
         try:
             await asyncio.wait_for(self._runner.stop(), _STOP_SECONDS)
         except TimeoutError:
@@ -181,17 +177,6 @@ class Jobs:
     def _check_open(self) -> None:
         if self._board.closed:
             raise Unavailable("the server is stopping")
-
-
-async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    while True:
-        try:
-            await work()
-        except DomainError as error:
-            log.warning("%s begins again: %s", work.__qualname__, error.message)
-        except Exception:  # whatever it was, it must not be the last time
-            log.exception("%s begins again", work.__qualname__)
-        await asyncio.sleep(_AGAIN_SECONDS)
 
 
 def _checked(job_id: str) -> str:
