@@ -37,8 +37,8 @@ class Ending:
         without an entry that nobody ever deletes the job.
         """
         now = self.clock()
-        job = finish(await self.book.get(caller, job_id), now)
-        if (expiry := expiry_of(job)) is not None:
+        expiry = expiry_of(finish(await self.book.get(caller, job_id), now))
+        if expiry is not None:
             await note_expiry(self.book.store, expiry)
         ends_here = False
 
@@ -49,6 +49,8 @@ class Ending:
             return after if ends_here else each
 
         job = await self.book.change(caller, job_id, end_once)
+        if expiry is not None and expiry != expiry_of(job):
+            await drop_expiry(self.book.store, expiry)  # somebody else ended it
         if not job.state.final:
             return job
         if ends_here:
