@@ -39,8 +39,9 @@ _SETTLE_SECONDS = 15.0
 _SHOWN = 20
 _SIDE = 64  # of the answer; the network enlarges the whole picture all the same
 _MARKER = b"CORPUS-MARKER-41"
-# Of pixels, for the next rows: `pool/pixels.py`.
-_KEPT_BUFFERS = 8
+# Of pixels, for the next rows: eight, each open twice, as a mapping has a descriptor of its own
+# (`pool/pixels.py`).
+_KEPT_BUFFERS = 16
 _RSS_SLACK_BYTES = 128 << 20
 
 
