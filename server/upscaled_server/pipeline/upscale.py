@@ -152,8 +152,8 @@ class Upscaling:
 
     @contextmanager
     def _coming_to_queue(self, settled: Settled) -> Iterator[ExitStack]:
-        """Refuses what the queue would refuse, before it is decoded. Close what it gives when the image enters
-        the queue."""
+        """Refuses what the queue would refuse, before it is decoded. Close what it gives when the image
+        enters the queue."""
         batch = settled.options.priority is Priority.BATCH
         self._pool.check_queue(self._coming, batch=batch)
         with ExitStack() as stack:
