@@ -60,7 +60,7 @@ def names(there: Things, folder: Path) -> Iterator[str]:
         f"..\0/{_CANARY}",
         "a\r\nb",
         f"{there.output_id}\n",
-        "A" * (1 << 20),
+        "A" * 1_000_000,
         "\x7f\x1b[2J",
         "\u202egnp.exe",
         "\u2028",

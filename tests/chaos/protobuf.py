@@ -28,6 +28,7 @@ from tests.reliability.sampling import RssSampler
 _MOST_RSS_GROWTH_BYTES = 50 << 20
 _MILLION = 1_000_000
 _MEBIBYTE = 1 << 20
+_PASSES = 2
 _ANSWER_SECONDS = 30.0
 _LONGEST_HALF_OPEN_SECONDS = 45.0
 # Statuses as numbers: UNKNOWN, INTERNAL.
@@ -181,7 +182,7 @@ def main() -> int:
         "protobuf",
         "Protobuf",
         "messages above the limit, a million unknown fields, groups and repeated fields, what is no "
-        "protobuf, gzip bombs, announced lengths that do not come, metadata of a megabyte and without end, "
+        "protobuf, gzip bombs, announced lengths that do not come, metadata without end, twice "
         f"on every rpc: never INTERNAL, UNKNOWN or nothing within {_ANSWER_SECONDS:g} s",
         options.short,
     )
@@ -189,17 +190,26 @@ def main() -> int:
         there = things(server, "protobuf")
         control = Control(server.server, there.key)
         began, attempts = time.monotonic(), Attempts(record)
-        with RssSampler(server.server.process.pid, 0.05) as rss:
-            in_library(server, there, attempts, short=options.short)
-            in_frames(server, there, attempts, short=options.short)
+        growths = []
+        for _ in range(_PASSES):
+            with RssSampler(server.server.process.pid, 0.05) as rss:
+                in_library(server, there, attempts, short=options.short)
+                in_frames(server, there, attempts, short=options.short)
+            growths.append(rss.growth_bytes)
         record.seconds = time.monotonic() - began
         record.not_held += control.problems(server.server)
         if "Traceback" in server.log.read_text(errors="replace"):
             record.not_held.append("a traceback is in the log")
-    if rss.growth_bytes > _MOST_RSS_GROWTH_BYTES:
-        record.not_held.append(f"RSS grew by {rss.growth_bytes >> 20} MiB")
+    if growths[-1] > _MOST_RSS_GROWTH_BYTES:
+        record.not_held.append(f"in the last pass RSS grew by {growths[-1] >> 20} MiB")
+    if growths[0] > _MOST_RSS_GROWTH_BYTES:
+        record.not_held.append(
+            f"on a server that had seen small messages only RSS grew by {growths[0] >> 20} MiB; done again, "
+            f"by {growths[-1] >> 20} MiB more"
+        )
     record.figures = {
-        "rss_growth_mib": rss.growth_bytes / _MEBIBYTE,
+        "rss_growth_first_mib": growths[0] / _MEBIBYTE,
+        "rss_growth_again_mib": growths[-1] / _MEBIBYTE,
         **{f"ended_{status.lower()}": count for status, count in sorted(attempts.ends.items())},
     }
     record.series = {"rss_bytes": rss.series}

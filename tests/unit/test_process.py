@@ -29,13 +29,47 @@ for _ in range(50):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+# Threads as many as gRPC may have, which want memory at once; then glibc's own account of its heaps.
+_THREADS = """
+import ctypes, sys, tempfile, threading
+from pathlib import Path
+import numpy as np
+from upscaled_server.process import keep_freed_pages
 
-def _faults(how: str, **environ: str) -> int:
+if sys.argv[1] == "kept":
+    keep_freed_pages()
+
+together = threading.Barrier(16)
+
+def hold():
+    block = np.ones(64 << 10, np.uint8)
+    together.wait()
+
+threads = [threading.Thread(target=hold) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+with tempfile.NamedTemporaryFile() as account:
+    file = ctypes.c_void_p(libc.fopen(account.name.encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    print(Path(account.name).read_text().count("<heap "))
+"""
+
+
+def _said(program: str, how: str, **environ: str) -> int:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | environ
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, how], env=environ, check=True, capture_output=True, timeout=60
+        [sys.executable, "-c", program, how], env=environ, check=True, capture_output=True, timeout=60
     )
     return int(done.stdout)
+
+
+def _faults(how: str, **environ: str) -> int:
+    return _said(_PROGRAM, how, **environ)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
@@ -44,3 +78,9 @@ def test_pages_that_were_freed_are_not_fetched_again() -> None:
     assert _faults("kept") < pages_of_a_strip
     # The operator's own settings stay: with these, every block is given back.
     assert _faults("kept", MALLOC_MMAP_THRESHOLD_="4096") > 40 * pages_of_a_strip
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc")
+def test_threads_do_not_have_a_heap_each_that_keeps_what_they_have_freed() -> None:
+    assert _said(_THREADS, "kept") <= 2
+    assert _said(_THREADS, "kept", MALLOC_ARENA_MAX="16") > 2
