@@ -185,8 +185,10 @@ def main() -> int:
         good = server.make_key("good")
         _warm(server, good)
         control = Control(server.server, good)
-        with GoodCaller(server, good) as alone:
-            time.sleep(_ALONE_SECONDS if not options.short else 3.0)
+        # Before and after, since other work of the machine comes and goes.
+        alone_seconds = 3.0 if options.short else _ALONE_SECONDS
+        with GoodCaller(server, good) as before:
+            time.sleep(alone_seconds)
         request = upscaler_pb2.UpscaleRequest(source=options_pb2.Source(image=bytes(65536)))
         whole = in_one_message(request.SerializeToString())
         uploads = ways(server, slow, count)
@@ -195,7 +197,9 @@ def main() -> int:
         with RssSampler(server.server.process.pid) as rss, GoodCaller(server, good) as beside:
             peers = trickle(server, slow, uploads, max(idle, longest_single) + 2 * _SLACK_SECONDS)
         record.seconds = time.monotonic() - began
-        record.not_held += control.problems(server.server)
+        with GoodCaller(server, good) as after:
+            time.sleep(alone_seconds)
+        record.not_held += control.differences()
     answers = [answer for peer in peers for answer in peer.answers.values()]
     allowed = [idle + _SLACK_SECONDS] * count + [longest_single + _SLACK_SECONDS] * single
     for answer, longest in zip(answers, allowed, strict=True):
@@ -203,8 +207,9 @@ def main() -> int:
     if record.held < record.tried:
         ends = Counter(answer.status or "not ended" for answer in answers)
         record.not_held.append(f"the uploads ended with {dict(ends)}")
-    record.not_held += [f"a good call failed: {each}" for each in (*alone.failures, *beside.failures)]
-    p99s = [percentile(each.seconds, 0.99) for each in (alone, beside)]
+    failures = [*before.failures, *beside.failures, *after.failures]
+    record.not_held += [f"a good call failed: {each}" for each in failures]
+    p99s = [percentile(each, 0.99) for each in ([*before.seconds, *after.seconds], beside.seconds)]
     if p99s[1] > 2 * p99s[0]:
         record.not_held.append(f"a good caller's p99 went from {p99s[0] * 1e3:.0f} to {p99s[1] * 1e3:.0f} ms")
     record.figures = {
