@@ -29,8 +29,8 @@ def keep_freed_pages() -> None:
     """Let glibc keep up to 16 MiB of what each of its heaps has free, blocks of up to 4 MiB included.
 
     By itself it gives them back to the kernel within an image; that takes a fifth of the processor time that
-    the server spends on the way from the network to the caller. There are two heaps: by itself glibc makes
-    up to eight for each core, and what large messages leave free in the heap of one of gRPC's threads is of no
+    the server spends on the way from the network to the caller. There are two heaps: by itself glibc makes up
+    to eight for each core, and what large messages leave free in the heap of one of gRPC's threads is of no
     use to the next. Does nothing where the environment has settings for the heap, or with another C library.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
