@@ -199,7 +199,7 @@ def main() -> int:
         record.seconds = time.monotonic() - began
         with GoodCaller(server, good) as after:
             time.sleep(alone_seconds)
-        record.not_held += control.differences()
+        record.not_held += control.problems(server.server)
     answers = [answer for peer in peers for answer in peer.answers.values()]
     allowed = [idle + _SLACK_SECONDS] * count + [longest_single + _SLACK_SECONDS] * single
     for answer, longest in zip(answers, allowed, strict=True):
