@@ -163,7 +163,10 @@ def _run(record: Record, world: Internet) -> None:
         if not {("10.0.0.1", 80), ("fc00::1", 80)} <= wire.dialled or len(world.secrets) != 2:
             raise RuntimeError("the network does not see connections")
     world.secrets.clear()
-    with running_server(UPSCALED_CALLBACK_HTTP="true") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        running_server(UPSCALED_CALLBACK_HTTP="true") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         control, stub = Control(server, stores=True), jobs_pb2_grpc.JobsStub(channel)
         outcomes: Counter[str] = Counter()
         with network.Wire() as wire, Client(server.address, timeout=_WAIT_SECONDS, retries=0) as client:

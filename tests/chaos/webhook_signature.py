@@ -112,7 +112,9 @@ def _called_back() -> tuple[bytes, dict[str, str], list[str], list[str]]:
             return body, headers, client.webhook_secrets(), control.problems(server)
 
 
-def _try(record: Record, what: str, verify: Verify, genuine: bool, body: bytes, headers: Mapping[str, str]) -> None:
+def _try(
+    record: Record, what: str, verify: Verify, genuine: bool, body: bytes, headers: Mapping[str, str]
+) -> None:
     found = _passes(verify, body, headers)
     record.tried += 1
     record.held += found == genuine

@@ -29,7 +29,9 @@ def enter() -> int | None:
     if os.environ.get(_INSIDE):
         _own_every_address()
         return None
-    probe = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False)
+    probe = subprocess.run(
+        ["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False
+    )
     if probe.returncode:
         raise PermissionError(probe.stderr.strip())
     command = ["unshare", "--net", "--mount", "--", sys.executable, *_this_program(), *sys.argv[1:]]
@@ -111,5 +113,3 @@ def _opening(packet: bytes) -> tuple[str, int] | None:
     if packet[header + 13] & (_SYN | _ACK) != _SYN:
         return None
     return address, struct.unpack_from(">H", packet, header + 2)[0]
-
-

@@ -78,7 +78,13 @@ class OriginServer:
 
     async def _answer(self, path: str, headers: Headers, reader: Reader, writer: Writer) -> None:
         name = path.removeprefix("/")
-        if headers["host"].partition(":")[0] not in ("public.test", "public6.test", "nat64.test", "two.test", "localhost"):
+        if headers["host"].partition(":")[0] not in (
+            "public.test",
+            "public6.test",
+            "nat64.test",
+            "two.test",
+            "localhost",
+        ):
             write(writer, 404, b"no such host")
         elif name.startswith("r/chain-"):
             left = int(name.removeprefix("r/chain-"))
