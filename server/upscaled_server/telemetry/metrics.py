@@ -185,7 +185,11 @@ SNAPSHOT: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
         ("device",),
     ),
     "upscaled_models_loaded": (GAUGE, "Models in the worker's memory.", ("device",)),
-    "upscaled_jobs": (GAUGE, "Jobs that have not ended.", ("state",)),
+    "upscaled_jobs": (
+        GAUGE,
+        "Jobs that have not ended. Of servers that share a queue each counts all that wait in it.",
+        ("state",),
+    ),
     "upscaled_expired": (COUNTER, "Jobs, inputs and outputs whose time was over, and deleted.", ("kind",)),
     "upscaled_janitor_failures": (COUNTER, "Expired things that could not be deleted at a first try.", ()),
     "upscaled_janitor_late_seconds": (GAUGE, "By how much the last deleted thing had been due.", ()),
