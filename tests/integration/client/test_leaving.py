@@ -194,7 +194,7 @@ def test_ctrl_c_cancels_the_call_and_removes_the_partial_file(hanging: FakeServe
     try:
         wait_for_call(hanging)
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
