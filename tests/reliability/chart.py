@@ -1,4 +1,4 @@
-"""The charts of a scenario: what it sampled, over its minutes, as SVG."""
+"""The charts of a scenario: what it sampled, over time, as SVG."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from xml.sax.saxutils import escape
 Points = Sequence[Sequence[float]]
 
 _LEFT, _WIDTH, _HEIGHT, _TOP, _GAP, _RIGHT = 64, 640, 96, 30, 52, 130
+# Runs that are no longer have an axis in seconds.
+_SHORT_SECONDS = 180.0
 # Of the usual distance of two points; what is further apart is not joined.
 _LONGEST_GAP = 3
 _COLOURS = ("#2563eb", "#d97706", "#6b7280")
@@ -57,10 +59,10 @@ def chart(series: Mapping[str, Points]) -> str:
     of_panels = {name for panel in _PANELS for name in panel.lines}
     panels = [
         *(panel for panel in _PANELS if panel.lines.keys() & series.keys()),
-        *(_Panel(name.replace("_", " "), {name: ""}) for name in series if name not in of_panels),
+        *(_panel_of(name) for name in series if name not in of_panels),
     ]
-    minutes = max(points[-1][0] for points in series.values() if points) / 60
-    body = [line for row, panel in enumerate(panels) for line in _drawn(panel, row, series, minutes)]
+    longest = max(points[-1][0] for points in series.values() if points)
+    body = [line for row, panel in enumerate(panels) for line in _drawn(panel, row, series, longest)]
     height = _TOP + len(panels) * (_HEIGHT + _GAP) - 12
     width = _LEFT + _WIDTH + _RIGHT
     return "\n".join(
@@ -75,14 +77,23 @@ def chart(series: Mapping[str, Points]) -> str:
     )
 
 
-def _drawn(panel: _Panel, row: int, series: Mapping[str, Points], minutes: float) -> list[str]:
+def _panel_of(name: str) -> _Panel:
+    words = name.replace("_", " ").replace("rss", "RSS")
+    if name.endswith("_bytes"):
+        return _Panel(f"{words.removesuffix(' bytes')}, MiB", {name: ""}, 1 << 20)
+    return _Panel(words, {name: ""})
+
+
+def _drawn(panel: _Panel, row: int, series: Mapping[str, Points], longest: float) -> list[str]:
     top = _TOP + row * (_HEIGHT + _GAP)
     shown = {name: series[name] for name in panel.lines if series.get(name)}
     most = max((value for points in shown.values() for _, value in points), default=1.0) / panel.divisor
-    highest, longest = _above(most or 1.0), _above(minutes)
+    highest = _above(most or 1.0)
+    unit, of_unit = ("min", 60.0) if longest > _SHORT_SECONDS else ("s", 1.0)
+    end = _above(longest / of_unit)
 
     def x(seconds: float) -> float:
-        return round(_LEFT + _WIDTH * seconds / 60 / longest, 1)
+        return round(_LEFT + _WIDTH * seconds / of_unit / end, 1)
 
     def y(value: float) -> float:
         return round(top + _HEIGHT * (1 - value / highest), 1)
@@ -93,7 +104,7 @@ def _drawn(panel: _Panel, row: int, series: Mapping[str, Points], minutes: float
         body.append(f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{at}" y2="{at}"/>')
         body.append(f'<text x="{_LEFT - 6}" y="{at + 4}" class="tick end">{label}</text>')
     for share in (0, 0.25, 0.5, 0.75, 1):
-        label = f"{longest * share:g} min"
+        label = f"{end * share:g} {unit}"
         at, below = round(_LEFT + _WIDTH * share, 1), top + _HEIGHT + 16
         body.append(f'<text x="{at}" y="{below}" class="tick middle">{label}</text>')
     for number, (name, points) in enumerate(shown.items()):
