@@ -26,8 +26,8 @@ from tests.reliability.sampling import RssSampler
 from upscaled.v1 import options_pb2, upscaler_pb2, upscaler_pb2_grpc
 
 _TIMES = 10
-_CAPACITY_CALLS = 24
-_CAPACITY_AT_ONCE = 4
+_CAPACITY_CALLS = 96
+_CAPACITY_AT_ONCE = 16
 _LOOK_SECONDS = 0.5
 _REFUSAL_SECONDS = 0.1
 # The server's own bounds, as they are where nothing is set; in the short form fewer wait.
