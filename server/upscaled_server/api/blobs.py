@@ -33,6 +33,8 @@ Writes = AsyncIterator[blobs_pb2.WriteInputRequest]
 
 # Each holds a piece of 1 MiB, and perhaps waits for a slow reader.
 _MAX_DOWNLOADS = 256
+# Of a message that waits for its reader there are three copies by the time that it is in gRPC's hands.
+_MESSAGE_BYTES = 256 << 10
 _LARGEST_EXPIRES = 2**53
 
 
@@ -135,8 +137,10 @@ class BlobsServicer(blobs_pb2_grpc.BlobsServicer):
         )
         async with aclosing(self._files.read_output(record, offset)) as pieces:
             async for piece in pieces:
-                body = httpbody_pb2.HttpBody(content_type=record.content_type, data=piece)
-                await self._write(body, context)
+                for begin in range(0, len(piece), _MESSAGE_BYTES):
+                    data = piece[begin : begin + _MESSAGE_BYTES]
+                    body = httpbody_pb2.HttpBody(content_type=record.content_type, data=data)
+                    await self._write(body, context)
 
     async def _write(self, body: httpbody_pb2.HttpBody, context: Context) -> None:
         idle = self._limits.reader_idle_seconds

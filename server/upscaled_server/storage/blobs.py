@@ -200,7 +200,9 @@ class BlobStore:
     async def _stream(self, path: str, offset: int) -> AsyncIterator[bytes]:
         found = await obstore.get_async(self._store, path, options={"range": {"offset": offset}})
         async for chunk in found.stream(min_chunk_size=PIECE_BYTES):
-            yield bytes(chunk)
+            data = bytes(chunk)
+            del chunk  # one copy is enough to wait for a slow reader
+            yield data
 
     async def _ranges(self, path: str, offset: int, size: int) -> AsyncIterator[bytes]:
         """One short request after another: a reader may be slower than an object store waits."""
