@@ -155,6 +155,7 @@ class App:
             # Before anything starts threads: the codec process is forked from.
             await self._codec.start()
             self._stack.push_async_callback(self._codec.aclose)
+            keep_freed_pages()  # while there is one heap: those that there are stay
             self._stack.enter_context(exported(self._settings[TracingSettings], __version__))
             state = await self._stack.enter_async_context(
                 open_state(
@@ -165,7 +166,6 @@ class App:
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
-            keep_freed_pages()
             executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stores = await self._stack.enter_async_context(
