@@ -2,8 +2,8 @@
 
 python -m tests.chaos.bombs [--times 20] [--at-once 16] [--short] [--out bench-results/reliability/bombs.json]
 
-Those of the corpus that can be enlarged have few pixels in their first frame, but for one of 16 megapixels: its
-callers leave when the first rows have come, all but the first.
+Those of the corpus that can be enlarged have few pixels in their first frame, but for one of 16 megapixels:
+its callers leave when the first rows have come, all but the first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import grpc
@@ -113,8 +112,8 @@ def main() -> int:
     record = Record(
         "bombs",
         "Bombs",
-        "every bomb of the corpus, 16 at once: refused, or its first frame only, and the memory of the server "
-        "with its workers and decoders grows by 512 MiB at most",
+        "every bomb of the corpus, 16 at once: refused, or its first frame only, and the memory of the "
+        "server with its workers and decoders grows by 512 MiB at most",
         options.short,
     )
     files, times = bombs(), (1 if options.short else options.times)

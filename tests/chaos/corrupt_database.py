@@ -3,8 +3,8 @@
 python -m tests.chaos.corrupt_database [--mutations 50] [--short]
     [--out bench-results/reliability/corrupt_database.json]
 
-The data folder is one that a server left when it was killed with jobs done, running and queued, a part of them
-in the database's log alone. Every mutation begins with a copy of it.
+The data folder is one that a server left when it was killed with jobs done, running and queued, a part of
+them in the database's log alone. Every mutation begins with a copy of it.
 """
 
 from __future__ import annotations
@@ -240,8 +240,8 @@ def main() -> int:
         "corrupt_database",
         "Corrupt database",
         "a server is started on the data folder of a killed one after its database, log or mark was cut, "
-        "changed, zeroed, shuffled or lost: it must refuse to start by name, or give every acknowledged job as "
-        "it was or an error that names the damage",
+        "changed, zeroed, shuffled or lost: it must refuse to start by name, or give every acknowledged job "
+        "as it was or an error that names the damage",
         options.short,
     )
     began, outcomes = time.monotonic(), Counter[str]()
@@ -264,7 +264,7 @@ def main() -> int:
             record.not_held += [f"{kind}: {each}" for each in wrong[:3]]
             shutil.rmtree(folder)
         with running_server(UPSCALED_DATA_DIR=str(whole)) as server:
-            counts, wrong = expected.look(server)
+            _, wrong = expected.look(server)
             record.not_held += wrong + Control(server).problems(server)
     record.seconds = time.monotonic() - began
     record.figures = {

@@ -2,8 +2,8 @@
 
 python -m tests.chaos.full_disk [--times 20] [--short] [--out bench-results/reliability/full_disk.json]
 
-The disk is a small tmpfs, which takes root to mount. Each time a random rest of it stays free, from nothing to
-a few pages, so that writes fail at other places.
+The disk is a small tmpfs, which takes root to mount. Each time a random rest of it stays free, from nothing
+to a few pages, so that writes fail at other places.
 """
 
 from __future__ import annotations
@@ -229,9 +229,9 @@ def main() -> int:
     record = Record(
         "full_disk",
         "Disk full",
-        "a tmpfs of 48 MiB as the data folder is filled, to the last byte or to some pages, while a job runs: "
-        "CreateJob must end with RESOURCE_EXHAUSTED, Upscale, GetJob and downloads must work, nothing may be "
-        "visible in part, and CreateJob must work within 10 s of room",
+        "a tmpfs of 48 MiB as the data folder is filled, to the last byte or to some pages, while a job "
+        "runs: CreateJob must end with RESOURCE_EXHAUSTED, Upscale, GetJob and downloads must work, nothing "
+        "may be visible in part, and CreateJob must work within 10 s of room",
         options.short,
     )
     began = time.monotonic()

@@ -1,10 +1,10 @@
-"""SIGTERM to a server under load, again and again: health turns first, and no answer that was cut passes for a
-whole one.
+"""SIGTERM to a server under load, again and again: health turns first, and no answer that was cut passes for
+a whole one.
 
-python -m tests.chaos.graceful_stop [--stops 50] [--short] [--out bench-results/reliability/graceful_stop.json]
+python -m tests.chaos.graceful_stop [--stops 50] [--short] [--out FILE]
 
-Every other server has a grace period in which running calls end by themselves; the others cut them. All of them
-share one data folder, so jobs that one was stopped in are done by the next.
+Every other server has a grace period in which running calls end by themselves; the others cut them. All of
+them share one data folder, so jobs that one was stopped in are done by the next.
 """
 
 from __future__ import annotations
@@ -173,7 +173,8 @@ def _ended(server: RunningServer, job_id: str) -> jobs_pb2.Job:
 
 
 def _stop_one(folder: Path, load: Load, number: int, wait_seconds: float) -> tuple[Seen, str, float]:
-    """What callers saw of one server that was stopped, the job it had, and the seconds that it took to end."""
+    """What callers saw of one server that was stopped, the job it had, and the seconds that it took to
+    end."""
     has_grace, seen = number % 2 == 0, Seen()
     grace = _GRACE_SECONDS if has_grace else _NO_GRACE_SECONDS
     with running_server(UPSCALED_DATA_DIR=str(folder), UPSCALED_GRACE_SECONDS=grace) as server:

@@ -290,7 +290,8 @@ def main() -> int:
         "jobs",
         "Server killed",
         f"kill -9 of the server with at least {options.queued} acknowledged jobs queued: each of them ends "
-        "once, with the bytes of an undisturbed server, is paid once, and the same request gives the same job",
+        "once, with the bytes of an undisturbed server, is paid once, and the same request gives the same "
+        "job",
         options.short,
     )
     began = time.monotonic()

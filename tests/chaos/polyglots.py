@@ -1,5 +1,5 @@
-"""Files that are an image and something else: nothing of the other thing comes out, and no position where none
-is wanted.
+"""Files that are an image and something else: nothing of the other thing comes out, and no position where
+none is wanted.
 
 python -m tests.chaos.polyglots [--short] [--out bench-results/reliability/polyglots.json]
 

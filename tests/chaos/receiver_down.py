@@ -3,9 +3,9 @@
 python -m tests.chaos.receiver_down [--jobs 1000] [--kills 50] [--short]
     [--out bench-results/reliability/receiver_down.json]
 
-The sender of the server over a real store and real sockets, with a clock that is moved: half a day passes, in which
-one receiver refuses and another one does not answer. A kill is a store that neither changes nor answers any more,
-after a random number of changes.
+The sender of the server over a real store and real sockets, with a clock that is moved: half a day passes, in
+which one receiver refuses and another one does not answer. A kill is a store that neither changes nor answers
+any more, after a random number of changes.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class World:
         """The seconds of the moved clock until new jobs are told of, while calls to the dead one are open."""
         sender = await self.post.start()
         self.post.clock.move(24 * 3600.0)
-        while not self.dead.open:
+        while not self.dead.open:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
         began = self.post.clock.time
         jobs = [await self.post.ended_job(self.alive.url(), "caller-0") for _ in range(count)]
         for job in jobs:
             await sender.enqueue(job)
         async with asyncio.timeout(300):
-            while sender.counts.delivered < count:
+            while sender.counts.delivered < count:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
         passed = self.post.clock.time - began
         self.told += jobs
@@ -166,9 +166,9 @@ def main() -> int:
     record = Record(
         "receiver_down",
         "Receiver down",
-        "callbacks of 1,000 jobs, nine of ten to a receiver that refuses for half a day and the others to one "
-        "that never answers, while the sender is killed again and again: everybody who answers is told, what "
-        "cannot be told stays noted, and a receiver that does not answer delays no other",
+        "callbacks of 1,000 jobs, nine of ten to a receiver that refuses for half a day and the others to "
+        "one that never answers, while the sender is killed again and again: everybody who answers is told, "
+        "what cannot be told stays noted, and a receiver that does not answer delays no other",
         options.short,
     )
     began = time.monotonic()

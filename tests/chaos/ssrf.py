@@ -2,9 +2,9 @@
 
 python -m tests.chaos.ssrf [--short] [--out bench-results/reliability/ssrf.json]
 
-It runs in a network in which this machine has every address: the public server answers at its own, a canary that
-serves an image and accepts callbacks at all others, and a name server gives the names of the cases. Every
-connection that the server tries is seen. It takes root.
+It runs in a network in which this machine has every address: the public server answers at its own, a canary
+that serves an image and accepts callbacks at all others, and a name server gives the names of the cases.
+Every connection that the server tries is seen. It takes root.
 """
 
 from __future__ import annotations
@@ -213,8 +213,9 @@ def main() -> int:
     record = Record(
         "ssrf",
         "SSRF",
-        "every case of the corpus as a source and as a receiver, to a whole server with its default settings in "
-        "a network where every address answers: only the public server is dialled, and nothing else is reached",
+        "every case of the corpus as a source and as a receiver, to a whole server with its default settings "
+        "in a network where every address answers: only the public server is dialled, and nothing else is "
+        "reached",
         options.short,
     )
     began = time.monotonic()

@@ -156,8 +156,9 @@ def main() -> int:
     record = Record(
         "webhook_signature",
         "Webhook signature",
-        "a callback of a server with two keys in rotation passes with either key; with any bit of body, id or "
-        "timestamp changed, with no right signature left, or more than 300 s old or ahead, it passes with none",
+        "a callback of a server with two keys in rotation passes with either key; with any bit of body, id "
+        "or timestamp changed, with no right signature left, or more than 300 s old or ahead, it passes with "
+        "none",
         options.short,
     )
     began = time.monotonic()

@@ -2,8 +2,8 @@
 
 python -m tests.chaos.worker_kills [--kills 100] [--short] [--out bench-results/reliability/worker_kills.json]
 
-Six callers go on upscaling without second attempts: three of them images of one shape, which share batches, and
-one an image of many bands. A kill comes at a random moment of their work.
+Six callers go on upscaling without second attempts: three of them images of one shape, which share batches,
+and one an image of many bands. A kill comes at a random moment of their work.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What must hold of a server after whatever was done to it: it serves, a control image has the same bytes, and
-nothing is left over."""
+"""What must hold of a server after whatever was done to it: it serves, a control image has the same bytes,
+and nothing is left over."""
 
 from __future__ import annotations
 

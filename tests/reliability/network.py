@@ -1,7 +1,7 @@
 """A network of its own for a scenario, in which this machine has every address that there is.
 
-What a server in it dials is real: real sockets to the real address, answered by whoever listens here. It takes
-root, for the namespaces, and `unshare` and `ip`.
+What a server in it dials is real: real sockets to the real address, answered by whoever listens here. It
+takes root, for the namespaces, and `unshare` and `ip`.
 """
 
 from __future__ import annotations

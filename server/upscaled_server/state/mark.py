@@ -1,8 +1,9 @@
-"""How far a database had come, beside it, so that one which has lost its newest commits is not taken for whole.
+"""How far a database had come, beside it, so that one which has lost its newest commits is not taken for
+whole.
 
-SQLite opens a database whose log is gone, cut or damaged without a word, as it was some commits before. The mark
-is written after a commit is on the disk, so it is never ahead of a database that is whole; after power loss it
-may be behind. Where it cannot be written, nothing is lost but this check.
+SQLite opens a database whose log is gone, cut or damaged without a word, as it was some commits before. The
+mark is written after a commit is on the disk, so it is never ahead of a database that is whole; after power
+loss it may be behind. Where it cannot be written, nothing is lost but this check.
 """
 
 from __future__ import annotations
