@@ -95,7 +95,11 @@ class Life:
 @contextmanager
 def one_life(life: Life) -> Iterator[KeyedServer]:
     with keyed_server(
-        life.folder, UPSCALED_PRICES=f"default={_PRICE:g}", UPSCALED_MAX_QUEUED_JOBS_PER_CALLER="100000"
+        life.folder,
+        UPSCALED_PRICES=f"default={_PRICE:g}",
+        UPSCALED_MAX_QUEUED_JOBS_PER_CALLER="100000",
+        # By itself the server gives up a job that was running at ten of its ends.
+        UPSCALED_MAX_JOB_RESTARTS="100",
     ) as keyed:
         if not life.key:
             life.key = keyed.make_key(CALLER, monthly_credits=1e6)

@@ -69,8 +69,11 @@ class Control:
     def _left_over(self, server: RunningServer) -> list[str]:
         until = time.monotonic() + _LONGEST_SECONDS
         while True:
-            # gRPC keeps connections of clients here until the collector has found the errors of their calls.
+            # gRPC keeps connections of clients here until the collector has found the errors of their calls;
+            # the server's own collector comes with its work.
             gc.collect()
+            with suppress(UpscaledError):
+                self._image(server)
             self.after = Levels.of(server.process.pid)
             found = self._above()
             if not found or time.monotonic() > until:
