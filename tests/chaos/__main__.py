@@ -28,6 +28,7 @@ PATIENT = (
     "ssrf",
     "receiver_down",
     "webhook_signature",
+    "weights",
 )
 # What they find does: they measure seconds or memory.
 ALONE = (
@@ -39,6 +40,7 @@ ALONE = (
     "slow_readers",
     "protobuf",
     "bombs",
+    "hostile_origin",
     "full_disk",
 )
 # Take Envoy and a whole cluster, and are run when they are named: `make cluster-chaos`.

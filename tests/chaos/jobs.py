@@ -244,9 +244,9 @@ def disturbed(killer: Killer) -> tuple[dict[str, Any], list[bytes]]:
         thread.join()
     expected = {job.id for job in jobs}
     blobs = life.folder / "blobs"
-    files = [path.relative_to(blobs) for path in blobs.rglob("*") if path.is_file()]
+    kept = [path.relative_to(blobs) for path in blobs.rglob("*") if path.is_file()]
     # One file each, in a folder of the output's.
-    kept = expected & {path.parts[1] for path in files if path.parts[0] == "outputs"}
+    there = expected & {path.parts[1] for path in kept if path.parts[0] == "outputs"}
     paid = sum(model.requests for model in usage.models)
     return {
         "jobs": len(ids),
@@ -256,8 +256,8 @@ def disturbed(killer: Killer) -> tuple[dict[str, Any], list[bytes]]:
         "run_more_than_once": sum(job.attempts > 1 for job in jobs),
         "charged_for_jobs": usage.credits_used - _CONTROL_IMAGES * _PRICE,
         "paid_requests": paid - _CONTROL_IMAGES,
-        "orphan_files": len(files) - len(kept),
-        "missing_files": len(expected - kept),
+        "orphan_files": len(kept) - len(there),
+        "missing_files": len(expected - there),
     }, files
 
 
