@@ -176,7 +176,7 @@ async def run(record: Record, folder: Path, seconds: float, jobs: int, side: int
 
 def main() -> int:
     options = arguments("cluster_cut", __doc__.split("\n")[0]).parse_args()
-    seconds, jobs, side = (15.0, 60, 96) if options.short else (60.0, 400, 192)
+    seconds, jobs, side = (15.0, 60, 96) if options.short else (60.0, 400, 96)
     record = Record(
         "cluster_cut",
         "Cluster",

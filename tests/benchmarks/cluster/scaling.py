@@ -19,8 +19,6 @@ from upscaled import AsyncClient, AsyncJob
 # Makes the networks of workers take a fixed time; found by the interpreter in its path as it starts.
 _SIMULATED = Path(__file__).parents[1] / "simulated_device"
 _CALLER = "bench"
-_EDGE_SHARE = 0.1
-"""Of the jobs, at the beginning and at the end: not all servers have work then."""
 
 
 def measure(replicas: int, device_seconds: float, jobs: int) -> dict[str, Any]:
@@ -52,13 +50,12 @@ async def _measure(made: Cluster, key: str, jobs: int, device_seconds: float) ->
         await traffic.finish()
         seconds, after = time.monotonic() - began, _cpu(made)
         kept, requests = await made.state_of(STATE_STREAM), _requests(made) - requests
-        ended = sorted([_end_of(job) async for job in client.jobs.list() if _number(job) < jobs])
+        times = [_times_of(job) async for job in client.jobs.list() if _number(job) < jobs]
     wrong = [each.error for each in traffic.outcomes.values() if not each.sha256]
-    if wrong or len(ended) != jobs:
+    if wrong or len(times) != jobs:
         raise RuntimeError(f"{len(wrong)} of {jobs} jobs failed, such as: {wrong[:1]}")
-    edge = round(jobs * _EDGE_SHARE)
-    middle = ended[edge : jobs - edge]
-    rate = (len(middle) - 1) / (middle[-1] - middle[0])
+    # From the first that begins to the last that ends: what is not shared well at the end counts too.
+    rate = jobs / (max(end for _, end in times) - min(start for start, _ in times))
     return {
         "replicas": replicas,
         "jobs": jobs,
@@ -95,6 +92,8 @@ def _number(job: AsyncJob) -> int:
     return int(job.labels["number"])
 
 
-def _end_of(job: AsyncJob) -> float:
+def _times_of(job: AsyncJob) -> tuple[float, float]:
+    """When it began and when it ended."""
+    assert job.start_time is not None
     assert job.end_time is not None
-    return job.end_time.timestamp()
+    return job.start_time.timestamp(), job.end_time.timestamp()
