@@ -119,3 +119,12 @@ def test_torch_is_in_the_cuda_image_alone_and_can_be_imported(image: Image) -> N
         assert re.fullmatch(r"\d+\.\d+\n", done.stdout)
     else:
         assert "No module named 'torch'" in done.stderr
+
+
+def test_it_can_share_its_state_with_other_servers(image: Image) -> None:
+    modules = ("store", "news", "credentials", "work.queue")
+    wanted = ", ".join(f"upscaled_server.state.nats.{name}" for name in modules)
+    done = subprocess.run(
+        image.command("python", "-c", f"import {wanted}"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
