@@ -62,7 +62,7 @@ async def _leave_midway(address: str, data: bytes) -> None:
         chunks = 0
         async for event in stream:
             chunks += isinstance(event, Chunk)
-            if chunks == 4:
+            if chunks == 16:
                 return
     finally:
         await client.aclose()
