@@ -16,7 +16,8 @@ from upscaled_server.pipeline.request import TileEncoding
 from upscaled_server.pipeline.stages import StageClock
 from upscaled_server.pipeline.tiles import PendingTile, TileCutter
 
-MAX_CHUNK_BYTES = 1 << 20
+# Of a chunk that waits for its reader there are three copies by the time that it is in gRPC's hands.
+MAX_CHUNK_BYTES = 256 << 10
 
 # Raw pixels that may be in the encoders at once for one image. With the caller not reading, this is all
 # that is held here.
