@@ -165,6 +165,11 @@ ROWS: Final = (
         ("kubernetes/test_pod_security.py",),
     ),
     Row(
+        "Transfers cut",
+        "An upload or a download that breaks goes on where it broke, and the bytes are the same.",
+        ("integration/blobs/test_blobs_upload.py", "integration/blobs/test_blobs_download.py"),
+    ),
+    Row(
         "Cluster",
         "Servers that share their jobs are killed, cut off from NATS and restarted, and NATS loses its "
         "leader: every job ends once, with the same bytes, and is paid once; calls go on.",
