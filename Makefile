@@ -115,8 +115,9 @@ manifests-check: $(READY) ## the Kubernetes manifests: valid, restricted, and fi
 chaos: $(READY) ## what a server must survive: callers that misbehave, kills, cuts (CHAOS_ARGS=--short, CHAOS_ARGS=NAME)
 	@$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
 
+cluster-chaos: SCENARIOS ?= cluster_jobs cluster_cut cluster_rolling
 cluster-chaos: $(VENV)/.edge ## a cluster under kill -9, a cut network, a rolling restart (CHAOS_ARGS=--short)
-	@$(BIN)/python -m tests.chaos cluster_jobs cluster_cut cluster_rolling $(CHAOS_ARGS)
+	@$(BIN)/python -m tests.chaos $(SCENARIOS) $(CHAOS_ARGS)
 
 soak: $(READY) ## the whole corpus of images, or 10,000 requests of every kind (SOAK_ARGS=--corpus or --mixed, --short)
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
