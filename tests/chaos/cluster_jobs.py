@@ -39,16 +39,19 @@ async def disturbed(made: Cluster, key: str, count: int, short: bool) -> tuple[T
             asyncio.create_task(_kill_once(faults) if short else faults.keep_killing_replicas(_KILL_SECONDS)),
             asyncio.create_task(_kill_leaders(faults, traffic, count, short)),
         ]
+        supervising = asyncio.create_task(faults.supervise())
         try:
             await traffic.create(range(count))
             await traffic.finish()
             # What was to happen has happened, even where the jobs were faster.
             await killing[1]
+            killing[0].cancel()
+            await asyncio.wait(killing)
+            await all_serve(made)
         finally:
-            for each in killing:
+            for each in (*killing, supervising):
                 each.cancel()
-            await asyncio.gather(*killing, return_exceptions=True)
-        await all_serve(made)
+            await asyncio.gather(*killing, supervising, return_exceptions=True)
     return traffic, faults
 
 
@@ -99,6 +102,7 @@ def main() -> int:
     record.figures |= {
         "replicas_killed": faults.replicas_killed,
         "nats_leaders_killed": faults.nodes_killed,
+        "replicas_that_gave_up_a_start": faults.started_again,
         "attempts_beyond_the_first": traffic.repeated,
         "repeated_share": repeated,
         "most_attempts_of_a_job": max(each.attempts for each in traffic.outcomes.values()),

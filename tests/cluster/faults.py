@@ -1,5 +1,9 @@
 """What goes wrong in a cluster, on purpose: servers and nodes of NATS that are killed with -9, and come
-back."""
+back.
+
+A server that is started while NATS elects a leader may give up; as an orchestrator does, `supervise` starts
+it again.
+"""
 
 from __future__ import annotations
 
@@ -30,18 +34,35 @@ class Faults:
     began: float = field(default_factory=time.monotonic)
     replicas_killed: int = 0
     nodes_killed: int = 0
+    started_again: int = 0
+    """Servers that had ended by themselves."""
     moments: list[tuple[float, str]] = field(default_factory=list)
     tell: Callable[[str], None] = lambda _: None
+    _being_killed: Replica | None = None
 
     async def kill_replica(self) -> Replica:
         """One that serves, as soon as there is one, and start it again at once; returns without waiting until
         it serves."""
         victim = await self._serving()
-        await asyncio.to_thread(victim.kill)
-        self.replicas_killed += 1
-        self._note(f"{victim.name} killed")
-        victim.start()
+        self._being_killed = victim
+        try:
+            await asyncio.to_thread(victim.kill)
+            self.replicas_killed += 1
+            self._note(f"{victim.name} killed")
+            victim.start()
+        finally:
+            self._being_killed = None
         return victim
+
+    async def supervise(self) -> None:
+        """Until cancelled."""
+        while True:
+            for replica in self.cluster.replicas:
+                if not replica.runs and replica is not self._being_killed:
+                    self.started_again += 1
+                    self._note(f"{replica.name} ended by itself, and is started again")
+                    replica.start()
+            await asyncio.sleep(0.5)
 
     async def _serving(self) -> Replica:
         async with asyncio.timeout(START_SECONDS):
@@ -86,6 +107,8 @@ class Faults:
 
 
 async def all_serve(cluster: Cluster) -> None:
-    """Every server that was killed is back."""
-    for replica in cluster.replicas:
-        await asyncio.to_thread(replica.wait)
+    """Every server that was killed is back. Raises `TimeoutError`."""
+    async with asyncio.timeout(START_SECONDS):
+        for replica in cluster.replicas:
+            while not await asyncio.to_thread(replica.is_serving):  # noqa: ASYNC110 - a process has no event
+                await asyncio.sleep(0.2)

@@ -41,7 +41,7 @@ async def play(made: Cluster, metrics: dict[str, str], jobs: int) -> dict[str, o
         traffic = Traffic(client, _SIDE)
         board = Board(made, traffic, jobs, metrics)
         faults = Faults(made, tell=_noted(board, began))
-        beside = [asyncio.create_task(board.watch()), asyncio.create_task(show(board))]
+        beside = [asyncio.create_task(each) for each in (board.watch(), show(board), faults.supervise())]
         killing = asyncio.create_task(_kill(faults, traffic, jobs))
         try:
             await traffic.create(range(jobs))
