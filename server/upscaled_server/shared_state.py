@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from upscaled_server.errors import FailedPrecondition
+from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.jobs.build import Sharing
 from upscaled_server.jobs.shared_queue import Dead, Lease
 from upscaled_server.state.duty import Alone, Duty, Elected
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 DATABASE: Final = "state.db"
 
 _LOOK_SECONDS: Final = 0.5
 _IMPAIRED_SECONDS: Final = 2.0
+_OPENINGS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +124,29 @@ async def open_state(
         if storage is None:
             yield State(store)
             return
-        work = await WorkQueue.open(
-            settings,
-            lease_seconds=settings.cluster_lease_seconds,
-            max_deliveries=settings.cluster_max_deliveries,
+        # The store has answered, so that NATS is there: a leader may be elected just now.
+        work = await _patiently(
+            lambda: WorkQueue.open(
+                settings,
+                lease_seconds=settings.cluster_lease_seconds,
+                max_deliveries=settings.cluster_max_deliveries,
+            )
         )
         stack.push_async_callback(work.aclose)
-        news = await NatsNews.open(settings)
+        news = await _patiently(lambda: NatsNews.open(settings))
         stack.push_async_callback(news.aclose)
         log.info("one of the servers that share %s", work.shown)
         yield State(store, Cluster(settings, work, news))
+
+
+async def _patiently(open_it: Callable[[], Awaitable[_T]]) -> _T:
+    """What is opened, at the last of a few attempts. Raises `Unavailable`."""
+    for _ in range(_OPENINGS - 1):
+        try:
+            return await open_it()
+        except Unavailable as error:
+            log.warning("the cluster is asked once more: %s", error.message)
+    return await open_it()
 
 
 @dataclass(frozen=True, slots=True)
