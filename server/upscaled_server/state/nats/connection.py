@@ -207,8 +207,9 @@ class Connection:
         client = Client()
 
         async def on_error(error: Exception) -> None:
-            problems.append(error)
-            del problems[:-1]
+            # What NATS says of a client tells more than that it hangs up, whichever comes last.
+            if not (problems and isinstance(problems[0], nats.errors.AuthorizationError)):
+                problems[:] = [error]
             _LOG.debug("NATS: %s", error)
 
         async def on_disconnected() -> None:
