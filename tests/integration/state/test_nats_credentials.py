@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.nats_servers import settings_for
 
 from upscaled_server.errors import FailedPrecondition, Unavailable
 from upscaled_server.state.nats.credentials import UserCredentials
+from upscaled_server.state.nats.settings import ClusterSettings
 from upscaled_server.state.nats.store import NatsStore
 
 SEED = Key(USER).seed
@@ -28,10 +31,32 @@ async def test_a_user_is_who_its_credentials_say(tmp_path: Path) -> None:
         assert await increment(store, "a") == 1
         await store.aclose()
         path.write_text(other.creds)  # whom this server has never heard of
-        # At some attempts its hanging up comes before what it says.
-        patient = settings.model_copy(update={"cluster_timeout_seconds": 5.0})
         with pytest.raises(Unavailable, match="Authorization"):
-            await NatsStore.open(patient)
+            await NatsStore.open(settings)
+
+
+async def test_what_nats_said_is_told_and_not_that_it_then_hung_up() -> None:
+    greeted = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal greeted
+        greeted += 1
+        if greeted == 1:
+            writer.write(b'INFO {"max_payload": 8388608}\r\n')
+            await reader.readline()
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+            await writer.drain()
+        else:  # with RST
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        settings = ClusterSettings(cluster_url=f"nats://127.0.0.1:{port}", cluster_timeout_seconds=2)
+        with pytest.raises(Unavailable, match="within 2 s: nats: 'Authorization Violation'"):
+            await NatsStore.open(settings)
+    assert greeted > 1
 
 
 async def test_credentials_that_are_replaced_are_used_from_the_next_connection_on(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ async def test_a_credentials_file_is_used(tmp_path: Path) -> None:
     with nats_servers.nats_server(tmp_path / "server", config=made.config) as server:
         await _works(settings_for([server], cluster_credentials_file=creds))
         with pytest.raises(Unavailable, match="Authorization"):
-            await NatsStore.open(settings_for([server], cluster_timeout_seconds=5))
+            await NatsStore.open(settings_for([server], cluster_timeout_seconds=1))
         missing = tmp_path / "none"
         with pytest.raises(FailedPrecondition, match=r"UPSCALED_CLUSTER_CREDENTIALS_FILE: .* is not a file"):
             await NatsStore.open(settings_for([server], cluster_credentials_file=missing))

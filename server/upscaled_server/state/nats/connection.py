@@ -23,7 +23,7 @@ from nats.js.errors import APIError, NoStreamResponseError, ServiceUnavailableEr
 from upscaled_server.errors import FailedPrecondition, Overloaded, ProcessingFailed, Unavailable
 from upscaled_server.state.nats import credentials
 from upscaled_server.state.nats.settings import ClusterSettings
-from upscaled_server.state.nats.tasks import cancel_for_certain, heeding_cancellation
+from upscaled_server.state.nats.tasks import cancel_for_certain, heeding_cancellation, within
 from upscaled_server.state.store import MAX_VALUE_BYTES
 
 _T = TypeVar("_T")
@@ -207,8 +207,8 @@ class Connection:
         client = Client()
 
         async def on_error(error: Exception) -> None:
-            # What NATS says of a client tells more than that it hangs up, whichever comes last.
-            if not (problems and isinstance(problems[0], nats.errors.AuthorizationError)):
+            # What NATS says of a client tells more than that it then hangs up.
+            if not (isinstance(error, OSError) and problems and isinstance(problems[0], nats.errors.Error)):
                 problems[:] = [error]
             _LOG.debug("NATS: %s", error)
 
@@ -225,8 +225,9 @@ class Connection:
 
         seconds = self._settings.cluster_timeout_seconds
         try:
-            async with asyncio.timeout(seconds):
-                await client.connect(
+            await within(
+                seconds,
+                client.connect(
                     servers=self._settings.servers,
                     name="upscaled",
                     max_reconnect_attempts=-1,
@@ -239,7 +240,8 @@ class Connection:
                     reconnected_cb=on_reconnected,
                     closed_cb=on_closed,
                     **self._credentials(),
-                )
+                ),
+            )
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await _close(client)
             cause = problems[-1] if problems else error

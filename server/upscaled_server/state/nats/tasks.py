@@ -7,8 +7,8 @@ moment as what it waited for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
@@ -26,7 +26,19 @@ async def heeding_cancellation(work: Awaitable[_T]) -> _T:
             raise asyncio.CancelledError
 
 
-async def cancel_for_certain(task: asyncio.Task[None]) -> None:
+async def within(seconds: float, work: Coroutine[Any, Any, _T]) -> _T:
+    """What `work` gives; TimeoutError where it takes longer. `work` has ended in any case."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+    finally:
+        await cancel_for_certain(task)
+    if task.cancelled():
+        raise TimeoutError
+    return task.result()
+
+
+async def cancel_for_certain(task: asyncio.Task[_T]) -> None:
     """Cancel it, and return when it has ended; for work of which not all heeds cancellation."""
     while not task.done():
         task.cancel()
