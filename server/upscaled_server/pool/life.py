@@ -32,6 +32,7 @@ class Terms:
     """How a run is computed and for whom: what stays the same over its lives. Times in seconds.
 
     `at_a_stretch`: all its steps go in the place of the first, see `AT_A_STRETCH_SECONDS`.
+    `on_step` is told of each step's device seconds, and how many of the plan's input pixels it computed.
     `find_worker` waits for the device's worker with the model in its memory.
     """
 
@@ -48,7 +49,7 @@ class Terms:
     dispatcher: Dispatcher
     find_worker: Callable[[WorkerLost | None], Awaitable[WorkerProcess]]
     new_number: Callable[[], int]
-    on_step: Callable[[float], None]
+    on_step: Callable[[float, float], None]
     attended: Callable[[], AbstractContextManager[None]]
 
     @property

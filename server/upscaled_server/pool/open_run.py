@@ -20,6 +20,7 @@ class OpenRun:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Any = None
     rows_fed: int = 0
+    steps: int = 0
     closed: bool = False
     step: Future[tuple[NDArray[Any], float]] | None = None
 

@@ -146,8 +146,8 @@ class Opening:
         self, supervisor: Supervisor, ticket: Ticket, plan: RunPlan, planes: Planes, provenance: Provenance
     ) -> Terms:
         desk, claim, device = self._desk, self._claim, supervisor.device.name
-        step_seconds = desk.estimate_seconds(self._variant, plan, device) / plan.steps
-        step_pixels = plan.computed_pixels // plan.steps
+        seconds_of_all = desk.estimate_seconds(self._variant, plan, device)
+        step_seconds = seconds_of_all / plan.steps
 
         async def find_worker(lost: WorkerLost | None) -> WorkerProcess:
             try:
@@ -159,9 +159,10 @@ class Opening:
                 raise WorkerLost("the model has changed since the image was begun", device=device)
             return worker
 
-        def on_step(seconds: float) -> None:
-            desk.speed.note(device, self._variant.speed_key, step_pixels, seconds)
-            ticket.seconds_left = max(0.0, ticket.seconds_left - step_seconds)
+        def on_step(seconds: float, pixels: float) -> None:
+            desk.speed.note(device, self._variant.speed_key, pixels, seconds)
+            expected = seconds_of_all * pixels / plan.computed_pixels
+            ticket.seconds_left = max(0.0, ticket.seconds_left - expected)
             metrics.CALLER_SECONDS.labels(metrics.CALLERS(claim.caller)).inc(seconds)
 
         return Terms(

@@ -210,7 +210,8 @@ class Pool:
 
     def plan(self, model: Model, width: int, height: int, device: str | None = None) -> RunPlan:
         """The plan for an image of this many input pixels. Raises as `traits` does, and `LimitExceeded`."""
-        return self._fleet.of(device).plan(Variant.of(model), width, height)
+        supervisor, variant = self._fleet.of(device), Variant.of(model)
+        return supervisor.plan(variant, width, height, self._measured(supervisor, variant))
 
     async def load(self, model: Model) -> Provenance:
         """Bring a model into every worker's memory, fetching its weights if need be; where it is, nothing
@@ -237,11 +238,14 @@ class Pool:
     def estimate_seconds(self, model: Model, plan: RunPlan, device: str | None = None) -> float:
         """How long a device will compute for a plan: from measured speed, before any from the catalogue's."""
         supervisor, variant = self._fleet.of(device), Variant.of(model)
-        measured = self._speed.seconds_per_pixel(supervisor.device.name, variant.speed_key)
+        measured = self._measured(supervisor, variant)
         if measured is None:
             traits = supervisor.traits(variant)
             measured = traits.seconds_per_pixel / (plan.parallel * plan.threads)
         return measured * plan.computed_pixels
+
+    def _measured(self, supervisor: Supervisor, variant: Variant) -> float | None:
+        return self._speed.seconds_per_pixel(supervisor.device.name, variant.speed_key)
 
     def seconds_per_pixel(self, model: str, device: str | None = None) -> float | None:
         """Measured device seconds per computed input pixel; None before the first step."""

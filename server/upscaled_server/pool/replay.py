@@ -108,7 +108,7 @@ def kept_bytes(plan: RunPlan, *, in_bytes: int = 1) -> int:
     rows = plan.height
     if plan.way != "whole":
         behind = _margin(plan) + plan.tile_height
-        ahead = plan.halo + plan.tile_height * 2 * plan.parallel + ahead_rows(plan)
+        ahead = plan.halo + plan.tile_height * plan.parallel * (1 + plan.rounds_per_step) + ahead_rows(plan)
         rows = min(rows, behind + ahead)
     return min(rows * plan.width * 3 * in_bytes, MAX_KEPT_BYTES)
 
@@ -129,7 +129,7 @@ def ahead_rows(plan: RunPlan) -> int:
     if is_small(plan):
         return plan.height
     if plan.way == "bands":
-        return math.ceil(plan.tile_height * plan.parallel / plan.steps_per_band)
+        return math.ceil(plan.tile_height * plan.parallel * plan.rounds_per_step / plan.steps_per_band)
     return plan.tile_height * (plan.parallel if plan.strips else 1)
 
 

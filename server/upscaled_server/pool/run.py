@@ -200,7 +200,7 @@ class PoolRun:
         finally:
             self._step_granted = False
             dispatcher.done(unit, seconds)
-        self._terms.on_step(seconds)
+        self._terms.on_step(seconds, float(answer.result["pixels"]))
         if answer.rows is None:
             raise ProcessingFailed("the worker answered a step without rows")
         return answer.rows

@@ -21,7 +21,7 @@ class Speed:
     def __init__(self) -> None:
         self._means: dict[tuple[str, str], _Mean] = {}
 
-    def note(self, device: str, model: str, pixels: int, seconds: float) -> None:
+    def note(self, device: str, model: str, pixels: float, seconds: float) -> None:
         """A step computed this many input pixels, context included, in this time."""
         if pixels <= 0 or not seconds > 0:
             return

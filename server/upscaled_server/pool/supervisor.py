@@ -21,6 +21,7 @@ from upscaled_server.pool.models import WorkerModels
 from upscaled_server.pool.process import WorkerOptions, WorkerProcess
 from upscaled_server.pool.settings import PoolSettings
 from upscaled_server.pool.stats import DeviceCounts
+from upscaled_server.tiling.bands import with_measured_steps
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -113,18 +114,25 @@ class Supervisor:
         """What the planner must know of a model on this device. Raises `NotFound`, `FailedPrecondition`."""
         return network_traits(*self._chosen(variant))
 
-    def plan(self, variant: Variant, width: int, height: int) -> RunPlan:
-        """The plan for an image on this device. Raises `NotFound`, `FailedPrecondition`, `LimitExceeded`."""
+    def plan(
+        self, variant: Variant, width: int, height: int, seconds_per_pixel: float | None = None
+    ) -> RunPlan:
+        """The plan for an image on this device, which has computed input pixels of this variant at this
+        speed, where that is known. Raises `NotFound`, `FailedPrecondition`, `LimitExceeded`."""
         spec, device = self._chosen(variant)
-        return plan_image(
+        # On a card others may have taken a part of what this server counts with.
+        budget_bytes = min(self.device.run_budget_bytes, device.budget_bytes)
+        plan = plan_image(
             spec,
             device,
             width,
             height,
-            # On a card others may have taken a part of what this server counts with.
-            budget_bytes=min(self.device.run_budget_bytes, device.budget_bytes),
+            budget_bytes=budget_bytes,
             parallel=self.device.cores,
             band_rows=self._settings.band_rows if self.device.kind == "cpu" else None,
+        )
+        return (
+            plan if seconds_per_pixel is None else with_measured_steps(plan, seconds_per_pixel, budget_bytes)
         )
 
     def _chosen(self, variant: Variant) -> tuple[Spec, EngineDevice]:

@@ -260,8 +260,10 @@ class Worker:
 
 def _stepped(entry: OpenRun, seconds: float, images: int) -> Message:
     plan = entry.run.plan
-    told = {"seconds": seconds, "pixels": plan.computed_pixels / plan.steps, "images": images}
-    return {**entry.status(), "seconds": seconds, "report": told}
+    pixels = plan.computed_pixels * plan.share_of_step(entry.steps)
+    entry.steps += 1
+    told = {"seconds": seconds, "pixels": pixels, "images": images}
+    return {**entry.status(), "seconds": seconds, "pixels": pixels, "report": told}
 
 
 def _report(result: Message) -> Message:

@@ -1,4 +1,4 @@
-"""Choosing bands: how high they are, and into how many steps the work on one is divided.
+"""Choosing bands: how high they are, and how much of the work on them is a step.
 
 Low bands take less memory, come out earlier, and leave less undone at the image's end, where cores run out of
 bands; high ones spend a smaller share on what each band costs beside its pixels.
@@ -7,6 +7,7 @@ bands; high ones spend a smaller share on what each band costs beside its pixels
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
 
@@ -23,6 +24,13 @@ _SLACK = 0.05
 # Taller images are cut as one of this height is, so that memory depends on the width alone. Most heights
 # of bands divide it evenly, as many as there are cores, so that no half empty last round decides.
 _TALL_ROWS = 768
+
+STEP_SECONDS = 0.1
+"""What a step should take at most: an aim."""
+
+# Cores wait for each other at a step's end, and for the next to be asked for. Not much more of an image than
+# this share is one step, though, so that what is done with its rows keeps up.
+_LARGEST_STEP = 1 / 4
 
 
 def choose_bands(
@@ -101,5 +109,29 @@ def _plan(
         threads=threads,
         bytes_per_input_pixel=bands.bytes_per_input_pixel,
         steps_per_band=max(1, min(math.ceil(one / step_seconds), bands.segments * parallel)),
+        rounds_per_step=_rounds_per_step(height, rows, parallel, one, step_seconds),
         carried_bytes_per_column=bands.carried_bytes_per_column,
     )
+
+
+def _rounds_per_step(height: int, rows: int, parallel: int, seconds: float, step_seconds: float) -> int:
+    """`seconds`: of one round."""
+    if parallel == 1:
+        return 1
+    rounds = math.ceil(min(height, _TALL_ROWS) / rows / parallel)
+    return max(1, int(min(step_seconds / seconds, math.ceil(rounds * _LARGEST_STEP))))
+
+
+def with_measured_steps(plan: RunPlan, seconds_per_pixel: float, budget_bytes: int) -> RunPlan:
+    """A plan with as much work in a step as its time allows on a device that has computed input pixels at
+    this speed, but not less than before, and where it fits into the memory. The result has the same bytes."""
+    if plan.way != "bands":
+        return plan
+    seconds = seconds_per_pixel * plan.width * plan.tile_height * plan.parallel
+    rounds = _rounds_per_step(plan.height, plan.tile_height, plan.parallel, seconds, STEP_SECONDS)
+    measured = replace(
+        plan,
+        steps_per_band=min(plan.steps_per_band, max(1, math.ceil(seconds / STEP_SECONDS))),
+        rounds_per_step=max(plan.rounds_per_step, rounds),
+    )
+    return measured if measured.needed_bytes <= budget_bytes else plan

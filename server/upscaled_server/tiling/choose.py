@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 
 from upscaled_server.errors import InvalidInput, LimitExceeded
-from upscaled_server.tiling.bands import choose_bands
+from upscaled_server.tiling.bands import STEP_SECONDS, choose_bands
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan, Way
 
 # A cut may take this much longer than the fastest one when that makes its steps shorter.
@@ -33,7 +33,7 @@ def choose_plan(
     budget_bytes: int,
     parallel: int,
     *,
-    step_seconds: float = 0.1,
+    step_seconds: float = STEP_SECONDS,
     band_rows: int | None = None,
 ) -> RunPlan:
     """The plan for an image of `width` x `height` pixels.

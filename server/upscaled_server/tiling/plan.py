@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from upscaled_server.errors import InvalidInput
@@ -74,7 +75,8 @@ class RunPlan:
     at a time by one step, each with `threads` threads.
 
     In bands, `tile_height` is a band's height, `halo` how many rows must follow before a row is finished, and
-    `parallel` bands are in flight; a step does as much work as 1 / `steps_per_band` of each of them.
+    `parallel` bands are in flight, called a round. The first step does as much work as 1 / `steps_per_band`
+    of a round, so that rows come early, and each of the others `rounds_per_step` times as much.
     `carried_bytes_per_column` is what is carried from band to band.
     """
 
@@ -91,6 +93,7 @@ class RunPlan:
     bytes_per_input_pixel: int
     min_size: int = 1
     steps_per_band: int = 1
+    rounds_per_step: int = 1
     carried_bytes_per_column: int = 0
 
     def __post_init__(self) -> None:
@@ -104,6 +107,7 @@ class RunPlan:
             "parallel",
             "threads",
             "steps_per_band",
+            "rounds_per_step",
         ):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"a plan's {name} must be at least 1, not {getattr(self, name)}")
@@ -150,11 +154,28 @@ class RunPlan:
     def steps(self) -> int:
         """How many times a run of this plan must be stepped."""
         if self.way == "bands":
-            bands = math.ceil((self.height + self.halo) / self.tile_height)
-            return math.ceil(bands * self.steps_per_band / self.parallel)
+            later = self.bands * self.steps_per_band - self.parallel
+            return 1 + max(0, math.ceil(later / (self.parallel * self.rounds_per_step)))
         if self.strips:
             return math.ceil(self.rows / self.parallel)
         return self.rows * math.ceil(self.columns / self.parallel)
+
+    def bands_after(self, steps: int) -> Fraction:
+        """How many bands' worth of work is done after so many steps, if there are as many."""
+        return Fraction((1 + (steps - 1) * self.rounds_per_step) * self.parallel, self.steps_per_band)
+
+    @property
+    def bands(self) -> int:
+        """How many bands a run has, with those behind the image's end in which it gives its last rows."""
+        return math.ceil((self.height + self.halo) / self.tile_height)
+
+    def share_of_step(self, number: int) -> float:
+        """How much of a run's work its step of this number is, from 0 on."""
+        if self.way != "bands":
+            return 1 / self.steps
+        bands = Fraction(self.bands)
+        before = min(self.bands_after(number), bands) if number else Fraction(0)
+        return float((min(self.bands_after(number + 1), bands) - before) / bands)
 
     @property
     def computed_pixels(self) -> int:
@@ -187,7 +208,7 @@ class RunPlan:
         in bands what is carried."""
         if self.way == "bands":
             # One band more than are in flight may be begun in a step, and finished rows are joined.
-            rows = self.tile_height * 2 * self.parallel
+            rows = self.tile_height * self.parallel * (1 + self.rounds_per_step)
             held = min(self.height, rows + self.halo) * in_bytes
             made = 2 * min(self.height, rows) * self.scale**2 * out_bytes
             return self.width * (3 * (held + made) + self.carried_bytes_per_column)

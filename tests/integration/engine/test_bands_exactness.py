@@ -98,6 +98,7 @@ def test_bands_equal_the_whole_image(
     st.integers(1, 40),
     st.integers(1, 3),
     st.integers(1, 9),
+    st.integers(1, 4),
     st.integers(1, 60),
 )
 def test_any_size_height_of_bands_and_division_of_work_gives_the_whole_image(
@@ -111,10 +112,16 @@ def test_any_size_height_of_bands_and_division_of_work_gives_the_whole_image(
     rows: int,
     parallel: int,
     steps_per_band: int,
+    rounds_per_step: int,
     chunk: int,
 ) -> None:
     weights, image, network = load_weights(VIDEO), photo(width, height), networks(VIDEO, "ncnn").bands()
-    plan = _plan(network, weights, (width, height), rows, parallel=parallel, steps_per_band=steps_per_band)
+    how = {
+        "parallel": parallel,
+        "steps_per_band": steps_per_band,
+        "rounds_per_step": rounds_per_step,
+    }
+    plan = _plan(network, weights, (width, height), rows, **how)
     result = driven(BandsRun(network, plan, 8, executor), image, chunk)
     assert_promise(result, rounded(truth(VIDEO, image)), few=3)
 
@@ -125,7 +132,12 @@ def test_who_computed_what_does_not_show(
     weights, image, network = load_weights(VIDEO), photo(60, 90), networks(VIDEO, "ncnn").bands()
     results = [
         driven(BandsRun(network, _plan(network, weights, (60, 90), 12, **how), 8, executor), image)
-        for how in ({"parallel": 1}, {"parallel": 3}, {"parallel": 2, "steps_per_band": 7})
+        for how in (
+            {"parallel": 1},
+            {"parallel": 3},
+            {"parallel": 2, "steps_per_band": 7},
+            {"parallel": 2, "rounds_per_step": 3},
+        )
     ]
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])

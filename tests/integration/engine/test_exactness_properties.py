@@ -98,6 +98,7 @@ def _plans(draw: st.DrawFn, architecture: Architecture, way: Way, lag: int) -> R
         threads=draw(st.integers(1, 2)),
         bytes_per_input_pixel=1,
         steps_per_band=draw(st.integers(1, 5)) if way == "bands" else 1,
+        rounds_per_step=draw(st.integers(1, 3)) if way == "bands" else 1,
     )
 
 

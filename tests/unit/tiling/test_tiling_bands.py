@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscaled_server.errors import LimitExceeded
+from upscaled_server.tiling.bands import with_measured_steps
 from upscaled_server.tiling.choose import choose_plan
 from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
 
@@ -121,3 +122,29 @@ def test_a_pinned_height_gives_way_to_the_memory_and_to_nothing_else(
     assert plan.tile_height <= rows
     if plan.tile_height < rows:
         assert replace(plan, tile_height=rows).needed_bytes > mib << 20
+
+
+@given(st.integers(1, 5000), st.integers(1, 64), st.integers(0, 700), *[st.integers(1, 9)] * 3)
+def test_steps_add_up_to_the_whole(
+    height: int, rows: int, lag: int, parallel: int, per_band: int, rounds: int
+) -> None:
+    plan = RunPlan("bands", 8, height, 4, 8, rows, lag, 1, parallel, 1, 1, 1, per_band, rounds)
+    shares = [plan.share_of_step(number) for number in range(plan.steps)]
+    assert min(shares) > 0
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_a_fast_device_has_more_in_a_step_but_for_the_first_and_no_more_than_fits() -> None:
+    plan = choose_plan(448, 640, COMPACT, 4 * GIB, parallel=2)
+    longer = with_measured_steps(plan, 1e-6, 4 * GIB)
+    assert longer == replace(plan, rounds_per_step=longer.rounds_per_step)
+    assert longer.rounds_per_step > 1
+    assert 4 <= longer.steps < plan.steps
+    assert longer.share_of_step(0) == plan.share_of_step(0)
+    assert 1e-6 * 448 * 640 * longer.share_of_step(1) <= 0.1
+    assert with_measured_steps(plan, 1e-6, plan.needed_bytes) == plan
+    assert with_measured_steps(plan, 1.0, 4 * GIB) == plan
+    wide = choose_plan(2048, 2048, COMPACT, 4 * GIB, parallel=2)
+    assert with_measured_steps(wide, 1e-6, 4 * GIB).steps_per_band == 1 < wide.steps_per_band
+    small = choose_plan(64, 64, COMPACT, GIB, parallel=2)
+    assert with_measured_steps(small, 1e-6, GIB) == small

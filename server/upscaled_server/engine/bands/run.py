@@ -132,8 +132,7 @@ class BandsRun:
         self._on_close()
 
     def _units_after(self, steps: int) -> int:
-        plan = self.plan
-        return steps * plan.parallel * self._segments // plan.steps_per_band
+        return int(self.plan.bands_after(steps) * self._segments)
 
     def _rows_of_next_step(self) -> int:
         """The last input row, plus one, that the next step may begin a band with."""
@@ -168,7 +167,7 @@ class BandsRun:
         them, so that they need not be joined."""
         block, used = self._block, len(self._finished[-1]) if self._finished else 0
         if block is None or used + count > len(block):
-            usual = (self.plan.parallel + 1) * self._band_rows * self.plan.scale
+            usual = (self.plan.parallel * self.plan.rounds_per_step + 1) * self._band_rows * self.plan.scale
             shape = (max(count, usual), self.plan.width * self.plan.scale, self._planes)
             block, used = np.empty(shape, self._dtype), 0
             self._block = block
