@@ -246,10 +246,12 @@ def _memory(of: Installation) -> Iterator[str]:
     if pool.memory_budget_bytes is None or pool.model_budget_bytes is None:
         yield "UPSCALED_MEMORY_BUDGET_BYTES or UPSCALED_MODEL_BUDGET_BYTES is not set"
         return
+    decode = of.settings[DecodeSettings]
     bounds = (
         pool.memory_budget_bytes
         + pool.model_budget_bytes
-        + of.settings[DecodeSettings].decode_total_bytes
+        # One image may need more than all together have, and then has it nearly alone.
+        + max(decode.decode_total_bytes, decode.decode_memory_bytes)
         + of.settings[LimitSettings].max_uploading_bytes
         + PROCESSES_BYTES
     )

@@ -30,7 +30,9 @@ class DecodeSettings(BaseSettings):
         description="Images decoded at a time. Default: as many as the machine has cores, 2 at least.",
     )
     decode_total_bytes: int = Field(
-        _CODEC.decoded_bytes, ge=64 * _MEBIBYTE, description="Memory of all decoders together; more wait."
+        _CODEC.decoded_bytes,
+        ge=64 * _MEBIBYTE,
+        description="Memory of all decoders together; more wait. One image that needs more has it alone.",
     )
 
     def codec(self) -> CodecSettings:

@@ -95,7 +95,9 @@ class Upscaling:
             coming = stack.enter_context(self._coming_to_queue(settled))
             entry = await self._charging.entry_of(request, settled, data)
             with clock.during(Stage.DECODE):
-                image = await stack.enter_async_context(self._codec.decode(data, decode_limits))
+                owner, batch = request.caller.name, settled.options.priority is Priority.BATCH
+                decoding = self._codec.decode(data, decode_limits, owner=owner, batch=batch)
+                image = await stack.enter_async_context(decoding)
             del data
             layout = self._lay_out(request, settled, image.info)
             handed_over = HandedOver(layout.size, count_file=request.handed_over is None)

@@ -1,4 +1,4 @@
-"""Sharing a number of bytes: in order, without loss, whoever is cancelled."""
+"""Sharing a number of bytes: in turn, without loss, whoever is cancelled."""
 
 from __future__ import annotations
 
@@ -66,13 +66,46 @@ async def test_a_cancelled_head_of_the_line_lets_the_next_in() -> None:
     assert behind.done()
 
 
+async def test_interactive_ones_go_first_and_batch_ones_leave_room_for_them() -> None:
+    budget = MemoryBudget(90)
+    batch = [asyncio.create_task(budget.take(20, owner="a", batch=True)) for _ in range(4)]
+    await settle()
+    assert [each.done() for each in batch] == [True, True, True, False]
+    assert (await budget.take(30, owner="b")).amount == 30
+    waiting = asyncio.create_task(budget.take(20, owner="c"))
+    await settle()
+    (await batch[0]).release()
+    await settle()
+    assert waiting.done()
+    assert not batch[3].done()
+    # One that needs more than their part has all of that.
+    assert (await asyncio.wait_for(MemoryBudget(90).take(1000, batch=True), 5)).amount == 60
+
+
+async def test_whoever_holds_least_is_next() -> None:
+    budget = MemoryBudget(100)
+    held = [await budget.take(30, owner="many") for _ in range(3)]
+    more = [asyncio.create_task(budget.take(30, owner="many")) for _ in range(3)]
+    one = asyncio.create_task(budget.take(30, owner="one"))
+    await settle()
+    held[0].release()
+    await settle()
+    assert one.done()
+    assert not any(each.done() for each in more)
+    held[1].release()
+    await settle()
+    assert [each.done() for each in more] == [True, False, False]
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_nothing_is_lost_whoever_is_cancelled_when(seed: int) -> None:
     chance = random.Random(seed)
     budget = MemoryBudget(100)
 
     async def user() -> None:
-        share = await budget.take(chance.randint(1, 120))
+        share = await budget.take(
+            chance.randint(1, 120), owner=chance.choice("abc"), batch=chance.random() < 0.5
+        )
         try:
             await asyncio.sleep(chance.random() * 0.005)
             share.shrink(chance.randint(0, 60))

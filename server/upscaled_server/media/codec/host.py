@@ -121,10 +121,15 @@ class CodecHost:
 
     @contextlib.asynccontextmanager
     async def decode(
-        self, data: bytes | bytearray | memoryview, limits: DecodeLimits
+        self,
+        data: bytes | bytearray | memoryview,
+        limits: DecodeLimits,
+        *,
+        owner: str = "",
+        batch: bool = False,
     ) -> AsyncIterator[DecodedImage]:
         """Decodes the first frame of `data`; on entry its pixels are ready. Leaving the context ends the
-        child.
+        child. `owner` and `batch` say whose turn it is when all decodes together hold as much as they may.
 
         Once entered, `data` is not needed any more. Waits for its turn (see `CodecSettings`) without a limit
         of its own: the caller bounds it by its deadline.
@@ -138,7 +143,7 @@ class CodecHost:
                 header = await session.header()
                 # While it waits for memory a large image must not keep small ones from a processor.
                 session.end_turn()
-                session.hold(share := await self._memory.take(header.working_bytes))
+                session.hold(share := await self._memory.take(header.working_bytes, owner=owner, batch=batch))
                 await session.take_turn()
                 await session.channel.go()
                 await session.channel.decoded()

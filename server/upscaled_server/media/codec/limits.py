@@ -32,9 +32,10 @@ class CodecSettings:
     """Headers read and images decoded at a time (not counting decoded images whose rows are being read)."""
     open_images: int = 256
     """Decoder processes alive at a time, those included whose rows are being read."""
-    decoded_bytes: int = 2 << 30
-    """Estimated working memory of all decoder processes. Images that need less than `small_bytes` do not
-    count, so that thumbnails never wait for large images that are read slowly."""
+    decoded_bytes: int = 384 << 20
+    """Estimated working memory of all decoder processes; a single image may need more, alone. Images that
+    need less than `small_bytes` do not count, so that thumbnails never wait for large images that are read
+    slowly."""
     small_bytes: int = 16 << 20
     start_seconds: float = 30.0
     """How long the codec process may take to load."""
