@@ -8,6 +8,7 @@
     forecast.py    and how long that takes
     opening.py     from a ticket to an open run, and back
     run.py         one run, seen from the server
+    turns.py       its steps, each in its turn
     life.py        its time in one worker
     replay.py      what the next worker needs to go on with it
     scheduler/     whose step is next: the policy

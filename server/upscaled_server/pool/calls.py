@@ -39,7 +39,8 @@ class Calls:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        # In the order in which they were asked for, which is the order in which they are computed.
+        # In the order in which they were asked for, which is that in which they are computed, but that of one
+        # run only the first is in line: those behind it follow when it is done.
         self._steps: dict[int, _Step] = {}
         self._progress_at = 0.0
         self.steps_answered = 0
@@ -68,16 +69,21 @@ class Calls:
 
     def take(self, number: int) -> asyncio.Future[Answer] | None:
         """It is answered. None if nobody waits for that."""
-        if self._steps.pop(number, None) is not None:
+        step = self._steps.pop(number, None)
+        if step is not None:
             self.steps_answered += 1
             self._progress_at = time.monotonic()
+            self._put_in_line(step.run)
         answer = self._answers.pop(number, None)
         return None if answer is None or answer.done() else answer
 
     def fail(self, error: Callable[[], Exception]) -> int:
         """No answer will come to any of them. Gives their number."""
         answers, self._answers = self._answers, {}
-        first = list(self._steps.values())[:AT_ONCE]
+        in_line: dict[int, _Step] = {}
+        for step in self._steps.values():
+            in_line.setdefault(step.run, step)
+        first = list(in_line.values())[:AT_ONCE]
         together = first if all(step.shares for step in first) else first[:1]
         self.at_work = tuple(step.run for step in together)
         self._steps.clear()
@@ -85,6 +91,12 @@ class Calls:
             if not answer.done():
                 answer.set_exception(error())
         return len(answers)
+
+    def _put_in_line(self, run: int) -> None:
+        """The run's step that was behind the one that is done, if there is one, is in line from now on."""
+        number = next((number for number, step in self._steps.items() if step.run == run), None)
+        if number is not None:
+            self._steps[number] = self._steps.pop(number)
 
     @property
     def stuck_seconds(self) -> float:

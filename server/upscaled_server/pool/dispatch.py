@@ -15,7 +15,8 @@ Turn: TypeAlias = tuple[Unit, "asyncio.Future[None]"]
 
 class Dispatcher:
     """Waiting never refuses (a run has one unit waiting at most, and admission bounds the runs). A wait that
-    is cancelled leaves no trace. Every granted turn must be ended with `done`.
+    is cancelled leaves no trace. Every granted turn must be ended with `done`, and so must one that `follow`
+    gave.
     """
 
     def __init__(
@@ -47,6 +48,13 @@ class Dispatcher:
         self._scheduler.submit(unit, self._clock())
         self._advance(unit.device)
         return unit, turn
+
+    def follow(self, unit: Unit) -> bool:
+        """A turn at once, behind the one that the unit's run has; see `Scheduler.follow`."""
+        follows = self._scheduler.follow(unit, self._clock())
+        if follows and unit.grant is not None:
+            self._batches.granted(unit.grant)
+        return follows
 
     async def wait(self, turn: Turn) -> None:
         """Returns when the turn is granted. Cancelled, it withdraws the unit."""

@@ -71,7 +71,8 @@ class Terms:
 
 
 class Life:
-    """`needed`: input rows of the image that must have been sent before the next step; `sent` have been."""
+    """`needed`: input rows of the image that must have been sent before the next step; `sent` have been.
+    `steps_asked`: how many steps the worker was asked for."""
 
     def __init__(self, worker: WorkerProcess, number: int, restart: Restart) -> None:
         self.worker = worker
@@ -82,6 +83,8 @@ class Life:
         self.done = False
         self.state_bytes = 0
         self.batch_key: str | None = None
+        self.steps_asked = 0
+        self._plan = restart.plan
         self._first = restart.first
         self._rows_to_drop = restart.rows_to_drop
 
@@ -89,9 +92,19 @@ class Life:
     def can_step(self) -> bool:
         return self.opened and not self.done and self.needed <= self.sent
 
+    @property
+    def can_step_ahead(self) -> bool:
+        """Whether a step can be asked for behind those that are not answered yet: it will find work and its
+        rows. Only bands say so beforehand, see `RunPlan.rows_for_step`."""
+        plan, number = self._plan, self.steps_asked + 1
+        if plan.way != "bands" or not self.opened or number > plan.steps:
+            return False
+        return self._first + plan.rows_for_step(number) <= self.sent
+
     def take_status(self, status: Message) -> None:
         """What the worker said about the run."""
-        self.needed = self._first + int(status["rows_fed"]) + int(status["rows_wanted"])
+        # What it says of a step may be read after what it said of rows that came later.
+        self.needed = max(self.needed, self._first + int(status["rows_fed"]) + int(status["rows_wanted"]))
         self.done = bool(status["done"])
         self.state_bytes = int(status["state_bytes"])
         self.batch_key = status["batch_key"]

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.errors import ProcessingFailed, WorkerLost
 from upscaled_server.pool.devices import Device
-from upscaled_server.pool.dispatch import Turn
-from upscaled_server.pool.inference import shares_cores
 from upscaled_server.pool.life import Life, Strikes, Terms
 from upscaled_server.pool.replay import Kept, is_small
-from upscaled_server.pool.scheduler.policy import Unit
-from upscaled_server.telemetry import tracing
+from upscaled_server.pool.turns import Turns
+from upscaled_server.telemetry.tracing import Span
 from upscaled_server.tiling.plan import RunPlan
 
 log = logging.getLogger("upscaled_server.pool")
@@ -43,20 +41,21 @@ class PoolRun:
         self.provenance = provenance
         self.device = device
         self.steps_done = 0
-        self.span = tracing.current()
-        """What its steps are parts of."""
         self._terms = terms
-        self._shares = shares_cores(plan)
         self._kept = Kept(plan)
         self._strikes = Strikes()
         self._life: Life | None = None
         # Held while rows are sent, so that a new life begins with all of them.
         self._order = asyncio.Lock()
         self._step: asyncio.Task[NDArray[Any]] | None = None
-        self._step_granted = False
-        self._next_turn: Turn | None = None
-        self._first_number = 0
         self._stepping = False
+        self._turns = Turns(
+            plan,
+            device.name,
+            terms,
+            is_awaited=lambda: self._stepping and not self._closed,
+            is_suspect=lambda: self._strikes.any,
+        )
         self._feeding: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -79,7 +78,16 @@ class PoolRun:
     @property
     def done(self) -> bool:
         """Whether every output row has been returned by `step`."""
-        return self._life is not None and self._life.done and self._step is None
+        return self._life is not None and self._life.done and self._step is None and not self._turns.ahead
+
+    @property
+    def span(self) -> Span:
+        """What its steps are parts of."""
+        return self._turns.span
+
+    @span.setter
+    def span(self, span: Span) -> None:
+        self._turns.span = span
 
     @property
     def state_bytes(self) -> int:
@@ -121,6 +129,8 @@ class PoolRun:
                 "the run is done" if self.done else f"{self.rows_wanted} more rows must be fed first"
             )
         self._stepping = True
+        if self._life is not None:
+            self._turns.go_ahead(self._life)
         try:
             with self._terms.attended():
                 rows = await asyncio.shield(step)
@@ -144,11 +154,9 @@ class PoolRun:
         Called by `Pool.open`'s context manager, which does not wait for it.
         """
         self._closed = True
-        if self._step is not None and not self._step_granted:
+        if self._step is not None and not self._turns.asked:
             self._step.cancel()
-        if self._next_turn is not None:
-            self._terms.dispatcher.withdraw(self._next_turn)
-            self._next_turn = None
+        self._turns.withdraw()
         try:
             if self._life is not None:
                 # The worker forgets the steps that it has not begun as soon as it reads this.
@@ -157,17 +165,20 @@ class PoolRun:
             step, self._step = self._step, None
             if step is not None:
                 await asyncio.wait([step])
+            await self._turns.wait_closed()
 
     def _begin_step(self) -> None:
         life = self._life
-        if self._closed or self._step is not None or life is None or not life.can_step:
+        if self._closed or life is None:
             return
-        if not self.rows_wanted:
+        if self._step is not None:
+            self._turns.go_ahead(life)
+        elif self._turns.ahead or (life.can_step and not self.rows_wanted):
             self._step = self._own(self._run_step(), "step")
 
     async def _run_step(self) -> NDArray[Any]:
         """One step that gives rows which the caller does not have yet; after a loss, those before it too."""
-        while (life := self._life) is not None and life.can_step:
+        while (life := self._life) is not None and (life.can_step or self._turns.ahead):
             try:
                 rows = await self._step_in(life)
             except WorkerLost as lost:
@@ -181,51 +192,10 @@ class PoolRun:
         return np.empty((0, self.plan.width * self.plan.scale, self._terms.planes), self._terms.out_dtype)
 
     async def _step_in(self, life: Life) -> NDArray[Any]:
-        dispatcher, limit = self._terms.dispatcher, self._terms.step_limit_seconds
-        turn, self._next_turn = self._next_turn or self._submit(life), None
-        await dispatcher.wait(turn)
-        unit, seconds = turn[0], None
-        self._step_granted = True
-        together = [] if unit.grant is None else [each.run for each in unit.grant.units]
-        try:
-            answer = await life.worker.call(
-                "step", run=life.number, together=together, limit_seconds=limit, shares=self._shares
-            )
-            life.take_status(answer.result)
-            seconds = float(answer.result["seconds"])
-            if self._stepping and life.can_step and not self._closed:
-                # The caller waits for these rows and will want the next at once: before `done` gives the
-                # device to others, so that an image that goes first does so with all of its steps.
-                self._next_turn = self._submit(life)
-        finally:
-            self._step_granted = False
-            dispatcher.done(unit, seconds)
-        self._terms.on_step(seconds, float(answer.result["pixels"]))
+        answer = await self._turns.step(life)
         if answer.rows is None:
             raise ProcessingFailed("the worker answered a step without rows")
         return answer.rows
-
-    def _submit(self, life: Life) -> Turn:
-        """The next step waits for its turn from now on."""
-        terms = self._terms
-        remaining = terms.step_seconds * max(1, self.plan.steps - self.steps_done)
-        unit = Unit(
-            device=self.device.name,
-            run=life.number,
-            batch_key=life.batch_key,
-            cost=terms.step_seconds,
-            caller=terms.caller,
-            weight=terms.weight,
-            batch=terms.batch,
-            latest_start=terms.latest_start(remaining),
-            since=self._first_number,
-            suspect=self._strikes.any,
-            span=self.span,
-        )
-        turn = terms.dispatcher.submit(unit)
-        if terms.at_a_stretch:
-            self._first_number = unit.number
-        return turn
 
     async def _feed(self, rows: NDArray[Any]) -> None:
         async with self._order:
@@ -259,9 +229,7 @@ class PoolRun:
         async with self._order:
             while self._life is lost_life:
                 self._check_open()
-                if self._next_turn is not None:  # a turn of the life that is over
-                    self._terms.dispatcher.withdraw(self._next_turn)
-                    self._next_turn = None
+                self._turns.withdraw()
                 if lost is not None and not self._kept.enough:
                     raise lost
                 worker = await self._terms.find_worker(lost)

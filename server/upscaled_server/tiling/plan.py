@@ -164,6 +164,11 @@ class RunPlan:
         """How many bands' worth of work is done after so many steps, if there are as many."""
         return Fraction((1 + (steps - 1) * self.rounds_per_step) * self.parallel, self.steps_per_band)
 
+    def rows_for_step(self, number: int) -> int:
+        """Of a run in bands: how many of the image's rows its step of this number, from 1 on, may read, at
+        most."""
+        return min(self.height, (math.ceil(self.bands_after(number)) - 1 + self.parallel) * self.tile_height)
+
     @property
     def bands(self) -> int:
         """How many bands a run has, with those behind the image's end in which it gives its last rows."""

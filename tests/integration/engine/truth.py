@@ -64,6 +64,8 @@ def driven(run: Run, image: NDArray[Any], chunk: int = 0) -> NDArray[Any]:
     rows, fed, steps = [], 0, 0
     while not run.done:
         wanted = max(chunk, run.rows_wanted) if run.rows_wanted else 0
+        if run.rows_wanted and run.plan.way == "bands":
+            assert fed + run.rows_wanted <= run.plan.rows_for_step(steps + 1)
         run.feed(image[fed : fed + wanted])
         fed = min(len(image), fed + wanted)
         rows.append(run.step())

@@ -135,6 +135,12 @@ async def kill_worker(pool: Pool) -> None:
     await worker.lost.wait()
 
 
+def steps_at_worker(pool: Pool) -> int:
+    """Steps that the worker was asked for and has not answered."""
+    (supervisor,) = pool._fleet
+    return 0 if supervisor.worker is None else len(supervisor.worker._calls._steps)
+
+
 def run_in_process(engine: Engine, plan: RunPlan, image: NDArray[Any], bits: Any = 8) -> NDArray[Any]:
     run = engine.open_run(MODEL, plan, bits)
     fed, finished = 0, []

@@ -20,6 +20,7 @@ from pool_tools import (
     run_image,
     run_in_process,
     run_rows,
+    steps_at_worker,
     until,
 )
 
@@ -110,10 +111,53 @@ async def test_all_runs_of_a_worker_that_is_killed_go_on_with_the_next(
     assert "SIGKILL" in caplog.text
 
 
-async def test_work_that_ends_workers_twice_fails_and_the_work_beside_it_does_not(
+async def test_a_step_that_was_asked_for_ahead_is_lost_with_its_worker_and_not_its_rows(
     start_pool: StartPool, handle: Handle, engine: Engine
 ) -> None:
-    bad, good = make_plan(44, 40), make_plan(40, 80, tile_height=20)
+    plan = make_bands(40, 1600, 8)
+    handle.tell("hold")
+    async with start_pool() as pool:
+        running = asyncio.create_task(run_image(pool, plan))
+        await until(lambda: steps_at_worker(pool) == 2)
+        handle.untell("hold")
+        await until(lambda: len(handle.steps) > 3)
+        handle.tell("hold")
+        await until(lambda: steps_at_worker(pool) == 2)
+        await kill_worker(pool)
+        handle.untell("hold")
+        rows = await running
+        await until(lambda: pool.stats.open_runs == 0)
+        assert steps_at_worker(pool) == 0
+    np.testing.assert_array_equal(rows, run_in_process(engine, plan, make_image(plan)))
+
+
+async def test_a_caller_who_leaves_takes_the_step_that_was_asked_for_ahead_along(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    plan = make_bands(40, 260, 8)
+    handle.tell("hold")
+    async with start_pool() as pool:
+        running = asyncio.create_task(run_image(pool, plan))
+        await until(lambda: steps_at_worker(pool) == 2)
+        running.cancel()
+        await asyncio.wait([running])
+        handle.untell("hold")
+        await until(lambda: pool.stats.open_runs == 0)
+        assert steps_at_worker(pool) == 0
+    assert handle.steps == [40]
+
+
+@pytest.mark.parametrize(
+    ("bad", "good"),
+    [
+        (make_plan(44, 40), make_plan(40, 80, tile_height=20)),
+        (make_bands(44, 260, 8), make_bands(40, 260, 8)),
+    ],
+    ids=["pieces", "bands"],
+)
+async def test_work_that_ends_workers_twice_fails_and_the_work_beside_it_does_not(
+    start_pool: StartPool, handle: Handle, engine: Engine, bad: RunPlan, good: RunPlan
+) -> None:
     handle.tell("crash", "44")
     async with start_pool() as pool:
         outcomes = await asyncio.gather(

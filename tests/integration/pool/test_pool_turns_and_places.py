@@ -15,6 +15,7 @@ from pool_tools import (
     make_plan,
     run_image,
     run_in_process,
+    steps_at_worker,
     until,
 )
 
@@ -68,6 +69,23 @@ async def test_steps_in_bands_are_computed_beside_each_other_and_come_out_the_sa
         images = await asyncio.gather(*running)
     for plan, rows in zip(plans, images, strict=True):
         np.testing.assert_array_equal(rows, run_in_process(engine, plan, make_image(plan)))
+
+
+async def test_whoever_comes_goes_before_a_step_that_was_asked_for_ahead(
+    start_pool: StartPool, handle: Handle, engine: Engine
+) -> None:
+    plan, other = make_bands(40, 260, 8), make_plan(44, 40)
+    handle.tell("hold")
+    async with start_pool() as pool:
+        running = [asyncio.create_task(run_image(pool, plan))]
+        await until(lambda: steps_at_worker(pool) == 2)
+        running.append(asyncio.create_task(run_image(pool, other)))
+        await until(lambda: steps_at_worker(pool) == 3)
+        handle.untell("hold")
+        images = await asyncio.gather(*running)
+    assert handle.steps == [40, 44] + [40] * (plan.steps - 1)
+    for each, rows in zip((plan, other), images, strict=True):
+        np.testing.assert_array_equal(rows, run_in_process(engine, each, make_image(each)))
 
 
 async def test_nobody_waits_for_the_long_step_of_another(start_pool: StartPool, handle: Handle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,6 +21,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.waiting: list[Unit] = []
         self.granted: list[Grant] = []
+        self.behind: dict[int, Unit] = {}
+        self.runs = itertools.count(1)
 
     @rule(
         device=st.sampled_from(_DEVICES[:3]),
@@ -42,6 +46,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         suspect: bool,
     ) -> None:
         unit = Unit(
+            run=next(self.runs),
             device=device,
             caller=caller,
             weight=weight,
@@ -71,6 +76,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         for unit in grant.units:
             assert not self.scheduler.cancel(unit)
             self.scheduler.finished(unit, seconds)
+            self._goes_on(unit)
+
+    @precondition(lambda self: self.granted)
+    @rule(data=st.data())
+    def follow(self, data: st.DataObject) -> None:
+        first = data.draw(st.sampled_from(self.granted)).units[0]
+        if first.run in self.behind:
+            return
+        unit = Unit(run=first.run, device=first.device, caller=first.caller, batch=first.batch)
+        follows = self.scheduler.follow(unit, self.now)
+        assert follows == (not first.batch and not self._waiting_on(first.device))
+        if follows:
+            assert unit.grant is not None
+            self.behind[unit.run] = unit
+
+    def _goes_on(self, unit: Unit) -> None:
+        """The step behind it, if there is one, is the run's turn now."""
+        behind = self.behind.pop(unit.run, None)
+        if behind is not None and behind.grant is not None:
+            assert not behind.grant.behind
+            self.granted.append(behind.grant)
 
     @rule()
     def grant(self) -> None:
@@ -92,7 +118,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         for device in _DEVICES:
-            assert self.scheduler.granted(device) == len(self._on(device)) <= _POLICY.ahead
+            behind = sum(unit.device == device for unit in self.behind.values())
+            assert self.scheduler.granted(device) == len(self._on(device)) + behind
+            assert behind <= len(self._on(device)) <= _POLICY.ahead
             assert self.scheduler.waiting(device) == len(self._waiting_on(device))
 
     def _on(self, device: str) -> list[Grant]:
@@ -104,13 +132,14 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever waits has its turn once everything else has ended."""
         while self.waiting or self.granted:
-            for grant in self.granted:
+            finished, self.granted = self.granted, []
+            for grant in finished:
                 for unit in grant.units:
                     self.scheduler.finished(unit, 0.1)
-            self.granted.clear()
+                    self._goes_on(unit)
             before = len(self.waiting)
             self.grant()
-            assert len(self.waiting) < before or not before
+            assert len(self.waiting) < before or not before or self.granted
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

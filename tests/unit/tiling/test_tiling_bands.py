@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -132,6 +133,10 @@ def test_steps_add_up_to_the_whole(
     shares = [plan.share_of_step(number) for number in range(plan.steps)]
     assert min(shares) > 0
     assert sum(shares) == pytest.approx(1)
+    read = [plan.rows_for_step(number) for number in range(1, plan.steps + 1)]
+    assert sorted(read) == read
+    assert read[0] == min(height, (math.ceil(parallel / per_band) - 1 + parallel) * rows)
+    assert read[-1] == height
 
 
 def test_a_fast_device_has_more_in_a_step_but_for_the_first_and_no_more_than_fits() -> None:

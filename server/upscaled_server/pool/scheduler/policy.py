@@ -29,16 +29,18 @@ class Unit(Entry):
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """Units that a device computes together."""
+    """Units that a device computes together. `behind`: they follow those of another grant of their run."""
 
     units: tuple[Unit, ...]
     left: int
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """`ahead`: grants of interactive work that a device has at a time, so that it goes on while the result of
-    the last is on its way. Of batch work it has one, so that nobody waits for two units.
+    the last is on its way; those that `Scheduler.follow` gave do not count. Of batch work it has one, so that
+    nobody waits for two units.
 
     A batch of fewer than `batch_size` units waits for more for up to `batch_delay_seconds`, as long as the
     device is at work.
@@ -99,7 +101,8 @@ class Scheduler:
         there = self._devices[device]
         there.batch_due = None
         busy = bool(there.granted)
-        if len(there.granted) >= self._policy.ahead or any(
+        in_line = sum(not each.behind for each in there.granted)
+        if in_line >= self._policy.ahead or any(
             unit.suspect for each in there.granted for unit in each.units
         ):
             return None
@@ -125,6 +128,20 @@ class Scheduler:
         there.granted.add(grant)
         return grant
 
+    def follow(self, unit: Unit, now: float) -> bool:
+        """Grant a unit at once, behind the one of its run that the device has, so that the device goes on
+        without asking; false where that must wait for its turn: somebody else waits, or it is batch work.
+        """
+        there = self._devices[unit.device]
+        if len(there.queue) or unit.batch or unit.suspect or unit.batch_key is not None:
+            return False
+        there.queue.push(unit, now)
+        there.queue.pop(now)
+        there.queue.charge(unit)
+        grant = unit.grant = Grant((unit,), 1, behind=True)
+        there.granted.add(grant)
+        return True
+
     def finished(self, unit: Unit, seconds: float | None) -> None:
         """A granted unit has ended; `seconds` of the device are its own, None if it failed before its time
         was known.
@@ -136,7 +153,11 @@ class Scheduler:
             self.shares.correct(unit, seconds)
         grant.left -= 1
         if not grant.left:
-            self._devices[unit.device].granted.discard(grant)
+            granted = self._devices[unit.device].granted
+            granted.discard(grant)
+            for each in granted:
+                if each.behind and each.units[0].run == unit.run:
+                    each.behind = False  # it is its turn now
 
     def _together(self, device: _Device, unit: Unit) -> tuple[Unit, ...]:
         if unit.batch_key is None or unit.suspect:
