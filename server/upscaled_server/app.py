@@ -70,7 +70,11 @@ from upscaled_server.pipeline.settle import Settled, settle
 from upscaled_server.pipeline.upscale import Upscaling
 from upscaled_server.pool.pool import Pool
 from upscaled_server.pool.settings import PoolSettings
-from upscaled_server.process import allow_many_descriptors, keep_freed_pages
+from upscaled_server.process import (
+    allow_many_descriptors,
+    keep_freed_pages,
+    leave_out_of_collections,
+)
 from upscaled_server.settings import Settings
 from upscaled_server.shared_state import State, check_state, open_state
 from upscaled_server.state.folder import DataFolder, StateSettings
@@ -367,6 +371,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     app = App(settings)
     await app.start()
     try:
+        leave_out_of_collections()
         announce(app.address)
         await stopping.wait()
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 
@@ -40,3 +41,10 @@ def keep_freed_pages() -> None:
         mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
         mallopt(_M_ARENA_MAX, _HEAPS)
+
+
+def leave_out_of_collections() -> None:
+    """Keep the garbage collector from looking through all that is there now, again and again: modules,
+    descriptors of messages and the like live as long as the process. To be called when everything runs."""
+    gc.collect()
+    gc.freeze()

@@ -1,4 +1,5 @@
-"""The server's heap keeps its pages. In a process of its own, since the setting cannot be taken back."""
+"""The server's heap keeps its pages, and its collector leaves them alone. In processes of their own, since
+these settings cannot be taken back."""
 
 from __future__ import annotations
 
@@ -84,3 +85,21 @@ def test_pages_that_were_freed_are_not_fetched_again() -> None:
 def test_threads_do_not_have_a_heap_each_that_keeps_what_they_have_freed() -> None:
     assert _said(_THREADS, "kept") <= 2
     assert _said(_THREADS, "kept", MALLOC_ARENA_MAX="16") > 2
+
+
+_COLLECTED = """
+import gc
+from upscaled_server import app
+from upscaled_server.process import leave_out_of_collections
+
+before = len(gc.get_objects())
+leave_out_of_collections()
+print(before, len(gc.get_objects()))
+"""
+
+
+def test_the_collector_does_not_look_at_what_was_there_before_it_runs() -> None:
+    done = subprocess.run([sys.executable, "-c", _COLLECTED], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 50_000
+    assert after < 1_000

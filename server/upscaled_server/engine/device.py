@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +156,7 @@ def _cuda(index: int, precision: Literal["auto"] | Precision, budget_bytes: int 
     )
 
 
+@cache
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
