@@ -81,8 +81,9 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.granted)
     @rule(data=st.data())
     def follow(self, data: st.DataObject) -> None:
-        first = data.draw(st.sampled_from(self.granted)).units[0]
-        if first.run in self.behind:
+        grant = data.draw(st.sampled_from(self.granted))
+        first = grant.units[0]
+        if first.run in self.behind or len(grant.units) > 1:
             return
         unit = Unit(run=first.run, device=first.device, caller=first.caller, batch=first.batch)
         follows = self.scheduler.follow(unit, self.now)

@@ -129,8 +129,9 @@ class Scheduler:
         return grant
 
     def follow(self, unit: Unit, now: float) -> bool:
-        """Grant a unit at once, behind the one of its run that the device has, so that the device goes on
-        without asking; false where that must wait for its turn: somebody else waits, or it is batch work.
+        """Grant a unit at once, behind the one of its run that the device has, alone in its grant, so that
+        the device goes on without asking; false where that must wait for its turn: somebody else waits, or it
+        is batch work, or may be computed together with others.
         """
         there = self._devices[unit.device]
         if len(there.queue) or unit.batch or unit.suspect or unit.batch_key is not None:
