@@ -49,6 +49,13 @@ def test_a_path_becomes_a_file_of_exactly_four_times_the_size(
     assert {"decode", "infer", "encode"} <= set(result.timings.stages)
 
 
+def test_of_an_image_that_comes_in_strips_most_time_is_the_network_s(client: Client) -> None:
+    file = io.BytesIO()
+    _scene(900, 700).save(file, "PNG")
+    timings = client.upscale(file.getvalue(), model=FAST).timings
+    assert timings.stages["infer"] > 0.5 * timings.total_seconds
+
+
 def test_the_result_resembles_the_input(client: Client, sample: Path) -> None:
     result = client.upscale(sample, model=FAST)
     small = Image.open(io.BytesIO(result.data)).resize((320, 240), Image.Resampling.BOX)

@@ -105,7 +105,7 @@ class Life:
         """What the worker said about the run."""
         # What it says of a step may be read after what it said of rows that came later.
         self.needed = max(self.needed, self._first + int(status["rows_fed"]) + int(status["rows_wanted"]))
-        self.done = bool(status["done"])
+        self.done = self.done or bool(status["done"])
         self.state_bytes = int(status["state_bytes"])
         self.batch_key = status["batch_key"]
 

@@ -138,22 +138,28 @@ class WorkerProcess:
             *("--fd", str(theirs.fileno()), "--parent", str(os.getpid()), "--nice", str(self._options.nice)),
         ]
 
-    async def call(
+    async def call(self, op: str, **fields: Any) -> Answer:
+        """`ask`, and wait for the answer. Cancelling gives the answer up, not the work.
+
+        Raises what the worker raised, or `WorkerLost`.
+        """
+        return await (await self.ask(op, **fields))
+
+    async def ask(
         self,
         op: str,
         *,
         pixels: NDArray[Any] | None = None,
         limit_seconds: float | None = None,
         shares: bool = False,
-        sent: Callable[[], None] | None = None,
         **fields: Any,
-    ) -> Answer:
-        """Ask the worker. Cancelling gives the answer up, not the work.
+    ) -> asyncio.Future[Answer]:
+        """Ask the worker: returns when what is asked later comes later. The answer raises what the worker
+        raised, or `WorkerLost`.
 
         `limit_seconds`, for steps: if no step is answered for that long, the worker hangs and is killed.
         `shares`: the step may be computed beside another one, see `inference.py`.
-        `sent` is called as soon as what is asked later comes later.
-        Raises what the worker raised, or `WorkerLost`.
+        `pixels` have been copied when this returns. Raises `WorkerLost`.
         """
         if self._channel is None or self.lost.is_set():
             raise self._loss()
@@ -174,9 +180,7 @@ class WorkerProcess:
             raise
         if limit_seconds is not None:
             self._calls.sent_step(number, fields["run"], limit_seconds, shares=shares)
-        if sent is not None:
-            sent()
-        return await answer
+        return answer
 
     async def _pack(self, pixels: NDArray[Any]) -> Parcel:
         try:

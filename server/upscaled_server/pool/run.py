@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.errors import ProcessingFailed, WorkerLost
+from upscaled_server.pool.calls import Answer
 from upscaled_server.pool.devices import Device
 from upscaled_server.pool.life import Life, Strikes, Terms
 from upscaled_server.pool.replay import Kept, is_small
@@ -56,7 +57,8 @@ class PoolRun:
             is_awaited=lambda: self._stepping and not self._closed,
             is_suspect=lambda: self._strikes.any,
         )
-        self._feeding: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def begin(self) -> None:
@@ -95,19 +97,19 @@ class PoolRun:
         return 0 if self._life is None else self._life.state_bytes
 
     async def feed(self, rows: NDArray[Any]) -> None:
-        """Give the next input rows: (n, width, 3) RGB, uint8 or uint16. They are copied before this returns.
+        """Give the next input rows: (n, width, 3) RGB, uint8 or uint16. They are copied before this returns,
+        and on their way.
 
-        Cancelling does not take them back. Raises `ProcessingFailed` for rows that do not fit.
+        Cancelling does not take them back. Raises `ProcessingFailed` for rows that do not fit. What the
+        worker raises when it takes them, the next call raises.
         """
-        self._check_open()
+        self._check_usable()
         if rows.ndim != 3 or rows.shape[1:] != (self.plan.width, 3):
             raise ProcessingFailed(f"rows of {self.plan.width} RGB pixels are wanted, not {rows.shape}")
         # A task of its own: cancelled half-way, nobody would know whether the worker has the rows.
-        task = self._own(self._feed(rows), "feed")
-        self._feeding.add(task)
-        task.add_done_callback(self._feeding.discard)
+        feeding = self._own(self._feed(rows), "feed")
         with self._terms.attended():
-            await asyncio.shield(task)
+            await asyncio.shield(feeding)
 
     async def step(self) -> NDArray[Any]:
         """The next finished output rows: (n, width * scale, planes), uint8 or uint16, RGB or luma as asked
@@ -118,7 +120,7 @@ class PoolRun:
         those rows. One call at a time. Raises `ProcessingFailed` when rows are missing or the run is done,
         `OutOfMemory`.
         """
-        self._check_open()
+        self._check_usable()
         if self._stepping:
             raise ProcessingFailed("this run is being stepped already")
         if self._step is None:
@@ -139,6 +141,9 @@ class PoolRun:
             if step.cancelled() and not (task is not None and task.cancelling()):
                 # The step was cancelled by `close`, not this call by its caller.
                 raise ProcessingFailed("the run is closed") from None
+            raise
+        except ProcessingFailed:
+            self._check_usable()  # rows that the worker could not take are missing then
             raise
         finally:
             self._stepping = False
@@ -198,6 +203,7 @@ class PoolRun:
         return answer.rows
 
     async def _feed(self, rows: NDArray[Any]) -> None:
+        lost = None
         async with self._order:
             life = self._life
             if self._kept.fed + rows.shape[0] > self.plan.height or life is None:
@@ -205,24 +211,40 @@ class PoolRun:
                     f"{self._kept.fed + rows.shape[0]} rows for an image of {self.plan.height}"
                 )
             self._kept.append(rows)
-            lost = await self._send(life, rows)
+            try:
+                answer = await self._send(life, rows)
+            except WorkerLost as error:
+                lost = error
         if lost is not None:
             await self._move_on_from(life, lost)
-        self._begin_step()
+            return
+        taken = self._own(self._take(life, answer), "rows taken")
+        taken.add_done_callback(self._note_failure)
+        if self.device.kind == "cpu":
+            self._begin_step()
+        else:
+            # The answer must be there first: it says what the step can be taken with.
+            await taken
 
-    async def _send(self, life: Life, rows: NDArray[Any]) -> WorkerLost | None:
-        def sent() -> None:
-            life.sent += rows.shape[0]
-            # Elsewhere the worker's answer must be there first: it says what the step can be taken with.
-            if self.device.kind == "cpu":
-                self._begin_step()
+    async def _send(self, life: Life, rows: NDArray[Any]) -> asyncio.Future[Answer]:
+        """Returns when the rows are on their way, in order with all else that is asked."""
+        answer = await life.worker.ask("feed", pixels=rows, run=life.number)
+        life.sent += rows.shape[0]
+        return answer
 
+    async def _take(self, life: Life, answer: asyncio.Future[Answer]) -> None:
+        """The worker takes rows that were sent, after the steps that were asked for before them."""
         try:
-            answer = await life.worker.call("feed", pixels=rows, sent=sent, run=life.number)
+            status = (await answer).result
         except WorkerLost as lost:
-            return lost
-        life.take_status(answer.result)
-        return None
+            await self._move_on_from(life, lost)
+        else:
+            life.take_status(status)
+            self._begin_step()
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = self._failure or task.exception()
 
     async def _move_on_from(self, lost_life: Life | None, lost: WorkerLost | None = None) -> None:
         """Open the run, on the next worker where there was one, and give it the rows that it needs."""
@@ -241,15 +263,12 @@ class PoolRun:
                 life = self._life = Life(worker, self._terms.new_number(), restart)
                 try:
                     answer = await worker.call("open", **self._terms.opening(restart.plan), run=life.number)
+                    life.take_status(answer.result)
+                    for rows in self._kept.rows:
+                        answer = await (await self._send(life, rows))
+                        life.take_status(answer.result)
                 except WorkerLost as error:
                     lost_life, lost = life, error
-                    continue
-                life.take_status(answer.result)
-                for rows in self._kept.rows:
-                    lost = await self._send(life, rows)
-                    if lost is not None:
-                        lost_life = life
-                        break
                 else:
                     # Not before: a step ends early where rows are missing that the caller has brought.
                     life.opened = True
@@ -259,12 +278,18 @@ class PoolRun:
         if self._closed:
             raise ProcessingFailed("the run is closed")
 
+    def _check_usable(self) -> None:
+        self._check_open()
+        if self._failure is not None:
+            raise self._failure
+
     def _own(self, work: Coroutine[Any, Any, _T], what: str) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work, name=f"run: {what}")
-        task.add_done_callback(_look_at)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
         return task
 
-
-def _look_at(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()  # raised where it is awaited; when the run was closed before, nobody wants it
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # raised where it is awaited; when the run was closed before, nobody wants it

@@ -109,14 +109,15 @@ class Turns:
         terms, seconds = self._terms, None
         together = [] if unit.grant is None else [each.run for each in unit.grant.units]
         try:
-            answer = await life.worker.call(
+            pending = await life.worker.ask(
                 "step",
                 run=life.number,
                 together=together,
                 limit_seconds=terms.step_limit_seconds,
                 shares=self._shares,
-                sent=lambda: self.go_ahead(life),
             )
+            self.go_ahead(life)
+            answer = await pending
             seconds = float(answer.result["seconds"])
             if self._ahead is None and self._is_awaited():
                 # The caller will want the next at once: before `done` gives the device to others, so that an

@@ -7,10 +7,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pool_tools import MODEL, Handle, StartPool, make_image, make_plan, run_image, run_in_process, run_rows
+from pool_tools import (
+    MODEL,
+    Handle,
+    StartPool,
+    make_bands,
+    make_image,
+    make_plan,
+    run_image,
+    run_in_process,
+    run_rows,
+    steps_at_worker,
+    until,
+)
 
 from upscaled_server.engine.engine import Engine
-from upscaled_server.errors import FailedPrecondition, NotFound, ProcessingFailed, WeightsUnavailable
+from upscaled_server.errors import (
+    FailedPrecondition,
+    NotFound,
+    OutOfMemory,
+    ProcessingFailed,
+    WeightsUnavailable,
+)
+from upscaled_server.pool import replay
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -138,3 +157,38 @@ async def test_a_model_is_loaded_once_however_many_want_it_and_can_be_freed(star
         assert not pool.loaded(MODEL)
         assert not await pool.unload(MODEL)
         assert (await run_image(pool, make_plan(16, 16))).shape == (64, 64, 3)
+
+
+async def test_rows_are_fed_while_a_step_is_computed(
+    start_pool: StartPool, handle: Handle, engine: Engine
+) -> None:
+    plan = make_bands(2000, 240, 8)
+    image = make_image(plan)
+    assert not replay.is_small(plan)
+    async with start_pool() as pool, pool.open(MODEL, plan, 8) as run:
+        fed = run.rows_wanted
+        handle.tell("hold")
+        await run.feed(image[:fed])
+        step = asyncio.create_task(run.step())
+        await handle.until_held()
+        await asyncio.wait_for(run.feed(image[fed:]), 10)
+        await until(lambda: steps_at_worker(pool) == 2)
+        assert not step.done()
+        handle.untell("hold")
+        rows = [(await step).copy(), await run_rows(run, image[:0])]
+    np.testing.assert_array_equal(np.concatenate(rows), run_in_process(engine, plan, image))
+
+
+async def test_rows_that_the_worker_has_no_memory_for_end_the_run_with_that(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    plan = make_bands(40, 260, 8)
+    async with start_pool() as pool, pool.open(MODEL, plan, 8) as run:
+        handle.tell("full")
+        await run.feed(make_image(plan))
+        with pytest.raises(OutOfMemory):
+            await run.step()
+        with pytest.raises(OutOfMemory):
+            await run.feed(make_image(plan)[:0])
+        handle.untell("full")
+        assert (await run_image(pool, plan)).shape == (260 * 4, 160, 3)

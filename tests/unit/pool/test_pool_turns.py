@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,13 +43,12 @@ class Worker:
         self.answered = 0
         self._waiting: list[asyncio.Future[Answer]] = []
 
-    async def call(self, op: str, *, sent: Callable[[], None], **_: Any) -> Answer:
+    async def ask(self, op: str, **_: Any) -> asyncio.Future[Answer]:
         assert op == "step"
         self.asked += 1
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        sent()
-        return await answer
+        return answer
 
     async def end_step(self) -> None:
         self.answered += 1

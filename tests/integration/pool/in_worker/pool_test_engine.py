@@ -4,8 +4,9 @@
 images that a worker is warmed with. `say`: steps write its text to stderr. `fail`: steps raise what it names.
 `crash`: steps of images of this width abort. `die`: opening a run ends the process, and `die` with it.
 `refuse`: no engine comes up. `unloadable`: the model that it names cannot be loaded. `together`: steps of
-images of equal size may be taken together. Each step appends the run's width to `steps`, in one line those
-that were taken together; each model that is loaded or unloaded appends its name to `models`.
+images of equal size may be taken together. `full`: rows that come find no memory. Each step appends the
+run's width to `steps`, in one line those that were taken together; each model that is loaded or unloaded
+appends its name to `models`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class _HandledRun:
     def batch_key(self) -> str | None:
         plan = self.inner.plan
         return f"{plan.width}x{plan.height}" if (_FOLDER / "together").exists() else None
+
+    def feed(self, rows: Any) -> None:
+        if (_FOLDER / "full").exists():
+            raise MemoryError
+        self.inner.feed(rows)
 
     def step(self) -> Any:
         _note("steps", str(self.inner.plan.width))
