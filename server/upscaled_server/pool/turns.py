@@ -59,14 +59,11 @@ class Turns:
     async def step(self, life: Life) -> Answer:
         """The next step of this life. Raises what the worker raises, and `WorkerLost`."""
         ahead, self._ahead = self._ahead, None
-        try:
-            if ahead is None:
-                answer = await self._in_turn(life)
-            else:
-                self.asked = True
-                answer = await ahead
-        finally:
-            self.asked = False
+        if ahead is None:
+            answer = await self._in_turn(life)
+        else:
+            self.asked = not ahead.done()
+            answer = await ahead
         life.take_status(answer.result)
         self._steps_left -= 1
         return answer
@@ -126,6 +123,7 @@ class Turns:
                 if life.can_step:
                     self._next = terms.dispatcher.submit(self._unit(life))
         finally:
+            self.asked = False
             terms.dispatcher.done(unit, seconds)
         terms.on_step(seconds, float(answer.result["pixels"]))
         return answer

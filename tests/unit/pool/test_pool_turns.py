@@ -51,6 +51,10 @@ class Worker:
         return answer
 
     async def end_step(self) -> None:
+        self.answer()
+        await _settled()
+
+    def answer(self) -> None:
         self.answered += 1
         done = self.answered == PLAN.steps
         wanted = 0 if done else PLAN.rows_for_step(self.answered + 1)
@@ -64,7 +68,6 @@ class Worker:
             "pixels": 8,
         }
         self._waiting.pop(0).set_result(Answer(status, None))
-        await _settled()
 
     async def be_lost(self) -> None:
         for each in self._waiting:
@@ -146,6 +149,31 @@ async def test_while_a_step_is_waited_for_the_next_is_asked_for_behind_it_until_
     assert setting.dispatcher.waiting == 0
     turn = setting.dispatcher.submit(Unit(device="cpu", run=8, suspect=True))
     await setting.dispatcher.wait(turn)  # alone on the device: every turn was given back
+
+
+async def test_a_step_has_one_turn_whenever_the_one_ahead_is_asked_for(setting: Setting) -> None:
+    turns, life = setting.turns()
+    first = asyncio.create_task(turns.step(life))
+    await _settled()
+    await setting.worker.end_step()
+    await first
+    setting.awaited = False
+    second = asyncio.create_task(turns.step(life))  # that was asked for ahead
+    await _settled()
+    setting.awaited = True
+    setting.worker.answer()
+    for _ in range(5):  # its answer is on the way through the tasks, and rows come
+        await asyncio.sleep(0)
+        turns.go_ahead(life)
+    await second
+    for _ in range(PLAN.steps - 2):
+        step = asyncio.create_task(turns.step(life))
+        await _settled()
+        await setting.worker.end_step()
+        await step
+    assert setting.worker.asked == PLAN.steps
+    turn = setting.dispatcher.submit(Unit(device="cpu", run=8, suspect=True))
+    await asyncio.wait_for(setting.dispatcher.wait(turn), 5)  # alone: every turn was given back
 
 
 async def test_nothing_goes_ahead_of_a_caller_who_does_not_wait(setting: Setting) -> None:
