@@ -83,8 +83,8 @@ def _busy(load: float, cores: int) -> list[str]:
     if load <= _QUIET * cores:
         return []
     return [
-        "**The machine was busy with other work then, so these seconds are not to be relied on.** Accuracy "
-        "and memory do not depend on that.",
+        f"**The load average was {load:.1f} when it began**, of other work or of the case before it: read "
+        "these seconds with care. Accuracy and memory do not depend on that.",
         "",
     ]
 

