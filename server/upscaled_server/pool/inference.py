@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from upscaled_server.tiling.plan import RunPlan
@@ -27,13 +27,17 @@ def shares_cores(plan: RunPlan) -> bool:
 
 
 @dataclass(eq=False, slots=True)
-class _Step:
-    """`seconds` of the device that it has had: of those that pass with two at work, half."""
+class Step:
+    """`done` gives what `compute` returned, and the step's device seconds: of those that pass with two at
+    work, half. It can be cancelled as long as the step has not begun.
+    """
 
     compute: Callable[[], Any]
     shares: bool
-    done: Future[tuple[Any, float]]
+    done: Future[tuple[Any, float]] = field(default_factory=Future)
     seconds: float = 0.0
+    behind_it: Step | None = None
+    ended: bool = False
 
 
 class Inference:
@@ -44,17 +48,23 @@ class Inference:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(AT_ONCE, "inference")
         self._lock = threading.Lock()
-        self._waiting: deque[_Step] = deque()
-        self._running: list[_Step] = []
+        self._waiting: deque[Step] = deque()
+        self._running: list[Step] = []
         self._counted_until = 0.0
 
-    def submit(self, compute: Callable[[], Any], *, shares: bool = False) -> Future[tuple[Any, float]]:
-        """What `compute` returns, and its device seconds. Can be cancelled as long as it has not begun."""
-        step = _Step(compute, shares, Future())
+    def submit(self, compute: Callable[[], Any], *, shares: bool = False, behind: Step | None = None) -> Step:
+        """`behind`: a step that must have ended before. Until it has, this one has no place in the order, so
+        that whoever comes meanwhile goes first; then it begins without anybody having to be told. One step
+        may be behind each.
+        """
+        step = Step(compute, shares)
         with self._lock:
-            self._waiting.append(step)
-            self._begin_those_that_may()
-        return step.done
+            if behind is None or behind.ended:
+                self._waiting.append(step)
+                self._begin_those_that_may()
+            else:
+                behind.behind_it = step
+        return step
 
     def _begin_those_that_may(self) -> None:
         while self._waiting and self._may_begin(self._waiting[0]):
@@ -63,12 +73,14 @@ class Inference:
                 self._count()
                 self._running.append(step)
                 self._threads.submit(self._compute, step)
+            else:
+                self._let_follow(step)
 
-    def _may_begin(self, step: _Step) -> bool:
+    def _may_begin(self, step: Step) -> bool:
         sharing = step.shares and all(each.shares for each in self._running)
         return not self._running or (sharing and len(self._running) < AT_ONCE)
 
-    def _compute(self, step: _Step) -> None:
+    def _compute(self, step: Step) -> None:
         try:
             result = step.compute()
         except BaseException as error:  # whoever waits for the step gets it
@@ -78,11 +90,17 @@ class Inference:
             self._end(step)
             step.done.set_result((result, step.seconds))
 
-    def _end(self, step: _Step) -> None:
+    def _end(self, step: Step) -> None:
         with self._lock:
             self._count()
             self._running.remove(step)
+            self._let_follow(step)
             self._begin_those_that_may()
+
+    def _let_follow(self, step: Step) -> None:
+        step.ended = True
+        if step.behind_it is not None:
+            self._waiting.append(step.behind_it)
 
     def _count(self) -> None:
         now = time.perf_counter()

@@ -1,39 +1,114 @@
-"""A run as the worker keeps it."""
+"""A run as the worker keeps it, and what is asked of it, in order.
+
+A step that is asked for behind one that is computed begins when that one ends, in the threads that compute:
+the event loop, which has rows to send and messages to read, is not waited for. So rows that come meanwhile
+are put down, and fed in those threads as well, before the next step begins.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
+from collections import deque
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
+from upscaled_server.pool.inference import Inference, Step, shares_cores
 from upscaled_server.pool.protocol import RunClosed
 from upscaled_server.pool.transport import Message
+
+COPY_ELSEWHERE_BYTES = 1 << 20
+"""From here on rows are copied beside the event loop."""
+
+
+@dataclass(eq=False, slots=True)
+class _PutDown:
+    """Rows that will be fed, and the status after that."""
+
+    rows: NDArray[Any]
+    done: Future[Message] = field(default_factory=Future)
 
 
 @dataclass(eq=False, slots=True)
 class OpenRun:
-    """A run and the lock that keeps its requests in order. `closed` takes effect before the queue does."""
+    """`lock` keeps the requests in order up to where a step is submitted. `closed` takes effect before the
+    queue does.
+
+    `run`, `rows_fed` and `steps` belong to the thread that computes as long as there is a step that has not
+    ended, and to the holder of the lock otherwise.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Any = None
     rows_fed: int = 0
     steps: int = 0
     closed: bool = False
-    step: Future[tuple[NDArray[Any], float]] | None = None
+    _submitted: list[Step] = field(default_factory=list)
+    _put_down: deque[_PutDown] = field(default_factory=deque)
 
     def check_open(self) -> None:
         """Raises `RunClosed`."""
         if self.closed or self.run is None:
             raise RunClosed("the run is closed")
 
+    async def feed(self, rows: NDArray[Any], errands: Executor) -> Message:
+        """The status once the run has the rows. Raises what the run raises, and `RunClosed`."""
+        async with self.lock:
+            self.check_open()
+            put_down = _PutDown(rows)
+            self._put_down.append(put_down)
+            if not self._is_computed:
+                await self._pick_up(errands)
+        return await asyncio.wrap_future(put_down.done)
+
+    async def step(self, inference: Inference, errands: Executor) -> tuple[NDArray[Any], Message, float]:
+        """Rows, the status and the device seconds of the next step. Raises what the run raises, and
+        `RunClosed`."""
+        async with self.lock:
+            self.check_open()
+            step = inference.submit(
+                self._compute,
+                shares=shares_cores(self.run.plan),
+                behind=self._submitted[-1] if self._submitted else None,
+            )
+            self._submitted.append(step)
+        try:
+            (rows, status), seconds = await asyncio.wrap_future(step.done)
+        except asyncio.CancelledError:
+            if not step.done.cancelled():
+                raise
+            raise RunClosed("the run is closed") from None  # by `close`, before it began
+        finally:
+            self._submitted.remove(step)
+            if self._put_down and not self._is_computed:
+                # They came when the step had looked for them the last time.
+                async with self.lock:
+                    if not self._is_computed:
+                        await self._pick_up(errands)
+        return rows, status, seconds
+
+    async def wait_computed(self) -> None:
+        """Returns when no step is left. For the holder of the lock: nobody else submits one."""
+        while left := [asyncio.wrap_future(step.done) for step in self._submitted if not step.done.done()]:
+            await asyncio.wait(left)
+
     def close_soon(self) -> None:
         """Steps that have not begun never will."""
         self.closed = True
-        if self.step is not None:
-            self.step.cancel()  # without effect once it has begun
+        for step in self._submitted:
+            step.done.cancel()  # without effect once it has begun
+
+    async def close(self) -> None:
+        """Returns when the last step has ended and nothing is held any more."""
+        self.close_soon()
+        async with self.lock:
+            await self.wait_computed()
+            while self._put_down:
+                self._put_down.popleft().done.set_exception(RunClosed("the run is closed"))
+            if self.run is not None:
+                self.run.close()
 
     def status(self) -> Message:
         """What the server keeps in step with."""
@@ -44,3 +119,39 @@ class OpenRun:
             "state_bytes": self.run.state_bytes,
             "batch_key": self.run.batch_key,
         }
+
+    def share_of_step(self) -> float:
+        """How many of the plan's input pixels the step that has just ended computed; counts it."""
+        plan = self.run.plan
+        pixels: float = plan.computed_pixels * plan.share_of_step(self.steps)
+        self.steps += 1
+        return pixels
+
+    @property
+    def _is_computed(self) -> bool:
+        return any(not step.done.done() for step in self._submitted)
+
+    def _compute(self) -> tuple[NDArray[Any], Message]:
+        """Runs where steps are computed, one at a time."""
+        self.check_open()
+        self._feed_what_is_put_down()
+        rows: NDArray[Any] = self.run.step()
+        pixels = self.share_of_step()
+        self._feed_what_is_put_down()
+        return rows, {**self.status(), "pixels": pixels}
+
+    async def _pick_up(self, errands: Executor) -> None:
+        if sum(each.rows.nbytes for each in self._put_down) < COPY_ELSEWHERE_BYTES:
+            self._feed_what_is_put_down()
+        else:
+            await asyncio.get_running_loop().run_in_executor(errands, self._feed_what_is_put_down)
+
+    def _feed_what_is_put_down(self) -> None:
+        while self._put_down:
+            each = self._put_down.popleft()
+            try:
+                self.run.feed(each.rows)
+                self.rows_fed += each.rows.shape[0]
+                each.done.set_result(self.status())
+            except Exception as error:  # whoever brought the rows gets it
+                each.done.set_exception(error)

@@ -34,8 +34,8 @@ from upscaled_server.errors import DeviceFailed
 from upscaled_server.pool import report
 from upscaled_server.pool.faults import FaultyEngine
 from upscaled_server.pool.gathering import Gathering
-from upscaled_server.pool.inference import Inference, shares_cores
-from upscaled_server.pool.open_run import OpenRun
+from upscaled_server.pool.inference import Inference
+from upscaled_server.pool.open_run import COPY_ELSEWHERE_BYTES, OpenRun
 from upscaled_server.pool.pixels import Shelf, unpack
 from upscaled_server.pool.protocol import (
     EXIT_DEVICE_FAILED,
@@ -51,7 +51,6 @@ from upscaled_server.tiling.plan import RunPlan
 log = logging.getLogger("upscaled_server.pool")
 
 _PR_SET_PDEATHSIG = 1
-_COPY_ELSEWHERE_BYTES = 1 << 20
 # Models load beside each other: one that is being downloaded must not hold up one that is on the disk.
 _MODEL_THREADS = 4
 WARM_PIXELS = 32
@@ -114,7 +113,7 @@ class Worker:
             self._channel.send({"id": number, "error": pack_error(error), **report.events()})
 
     async def _send_rows(self, number: int, result: Message, rows: NDArray[Any]) -> None:
-        if rows.nbytes < _COPY_ELSEWHERE_BYTES:
+        if rows.nbytes < COPY_ELSEWHERE_BYTES:
             parcel = self._shelf.pack(rows)
         else:
             loop = asyncio.get_running_loop()
@@ -196,51 +195,32 @@ class Worker:
             return entry.status(), None
 
     async def _on_feed(self, request: Message, rows: NDArray[Any]) -> tuple[Message, None]:
-        entry = self._entry(request)
-        async with entry.lock:
-            entry.check_open()
-            if rows.nbytes < _COPY_ELSEWHERE_BYTES:
-                entry.run.feed(rows)
-            else:
-                await asyncio.get_running_loop().run_in_executor(self._errands, entry.run.feed, rows)
-            entry.rows_fed += rows.shape[0]
-            return entry.status(), None
+        return await self._entry(request).feed(rows, self._errands), None
 
     async def _on_step(self, request: Message) -> tuple[Message, NDArray[Any]]:
         entry = self._entry(request)
+        if len(request["together"]) > 1:
+            return await self._step_together(request, entry)
+        rows, status, seconds = await entry.step(self._inference, self._errands)
+        return _stepped(status, seconds, 1), rows
+
+    async def _step_together(self, request: Message, entry: OpenRun) -> tuple[Message, NDArray[Any]]:
         async with entry.lock:
             entry.check_open()
-            if len(request["together"]) > 1:
-                key = tuple(request["together"])
-                rows, seconds, images = await self._gathering.step(key, request["run"], entry)
-                return _stepped(entry, seconds, images), rows
-            entry.step = self._inference.submit(
-                lambda: self._step(entry), shares=shares_cores(entry.run.plan)
-            )
-            try:
-                rows, seconds = await asyncio.wrap_future(entry.step)
-            except asyncio.CancelledError:
-                if not entry.step.cancelled():
-                    raise
-                raise RunClosed("the run is closed") from None  # by `close`, before it began
-            finally:
-                entry.step = None
-            return _stepped(entry, seconds, 1), rows
+            await entry.wait_computed()
+            key = tuple(request["together"])
+            rows, seconds, images = await self._gathering.step(key, request["run"], entry)
+            pixels = entry.share_of_step()
+            return _stepped({**entry.status(), "pixels": pixels}, seconds, images), rows
 
     async def _on_close(self, request: Message) -> tuple[Message, None]:
         entry = self._runs.get(request["run"])
-        if entry is None:
-            return {}, None
-        async with entry.lock:
-            self._runs.pop(request["run"], None)
-            if entry.run is not None:
-                entry.run.close()
+        if entry is not None:
+            try:
+                await entry.close()
+            finally:
+                self._runs.pop(request["run"], None)
         return {}, None
-
-    def _step(self, entry: OpenRun) -> NDArray[Any]:
-        entry.check_open()
-        rows: NDArray[Any] = entry.run.step()
-        return rows
 
     def _closing(self, run: int) -> None:
         self._gathering.leave(run)
@@ -258,12 +238,9 @@ class Worker:
         return await asyncio.get_running_loop().run_in_executor(self._models, function, *arguments)
 
 
-def _stepped(entry: OpenRun, seconds: float, images: int) -> Message:
-    plan = entry.run.plan
-    pixels = plan.computed_pixels * plan.share_of_step(entry.steps)
-    entry.steps += 1
-    told = {"seconds": seconds, "pixels": pixels, "images": images}
-    return {**entry.status(), "seconds": seconds, "pixels": pixels, "report": told}
+def _stepped(status: Message, seconds: float, images: int) -> Message:
+    told = {"seconds": seconds, "pixels": status["pixels"], "images": images}
+    return {**status, "seconds": seconds, "report": told}
 
 
 def _report(result: Message) -> Message:

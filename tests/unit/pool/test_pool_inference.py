@@ -19,9 +19,11 @@ _LONG = 10.0
 class _Step:
     """Computes until it is let go."""
 
-    def __init__(self, inference: Inference, *, shares: bool) -> None:
+    def __init__(self, inference: Inference, *, shares: bool, behind: _Step | None = None) -> None:
         self.begun, self.let_go = threading.Event(), threading.Event()
-        self.future: Future[tuple[Any, float]] = inference.submit(self._compute, shares=shares)
+        before = None if behind is None else behind.step
+        self.step = inference.submit(self._compute, shares=shares, behind=before)
+        self.future: Future[tuple[Any, float]] = self.step.done
 
     def _compute(self) -> str:
         self.begun.set()
@@ -74,6 +76,39 @@ def test_what_has_not_begun_can_be_cancelled_and_then_never_begins(begin: Callab
     assert not gone.begun.is_set()
 
 
+def test_one_behind_another_waits_for_its_end_and_lets_whoever_comes_go_first() -> None:
+    inference = Inference()
+    first = _Step(inference, shares=True)
+    second = _Step(inference, shares=True, behind=first)
+    third = _Step(inference, shares=True, behind=second)
+    other = _Step(inference, shares=False)
+    assert first.begun.wait(_LONG)
+    first.end()
+    assert other.begun.wait(_LONG)
+    assert not second.begun.is_set()
+    other.end()
+    assert second.begun.wait(_LONG)
+    assert not third.begun.is_set()  # although both share the cores
+    second.end()
+    assert third.begun.wait(_LONG)
+    third.end()
+
+
+def test_behind_one_that_has_ended_or_was_cancelled_it_begins_at_once() -> None:
+    inference = Inference()
+    first = _Step(inference, shares=False)
+    gone = _Step(inference, shares=False, behind=first)
+    second = _Step(inference, shares=False, behind=gone)
+    assert gone.future.cancel()
+    first.end()
+    assert second.begun.wait(_LONG)
+    second.end()
+    third = _Step(inference, shares=False, behind=second)
+    assert third.begun.wait(_LONG)
+    third.end()
+    assert not gone.begun.is_set()
+
+
 def test_an_error_belongs_to_its_step_and_the_next_one_begins() -> None:
     inference = Inference()
 
@@ -81,8 +116,8 @@ def test_an_error_belongs_to_its_step_and_the_next_one_begins() -> None:
         raise ProcessingFailed("as told")
 
     with pytest.raises(ProcessingFailed, match="as told"):
-        inference.submit(fail).result(_LONG)
-    assert inference.submit(lambda: 7).result(_LONG)[0] == 7
+        inference.submit(fail).done.result(_LONG)
+    assert inference.submit(lambda: 7).done.result(_LONG)[0] == 7
 
 
 def test_seconds_of_all_steps_together_are_those_that_passed(begin: Callable[[bool], _Step]) -> None:

@@ -1,0 +1,213 @@
+"""What is asked of a run in a worker: in order, and without waiting for the event loop where it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import numpy as np
+import pytest
+
+from upscaled_server.errors import ProcessingFailed
+from upscaled_server.pool.inference import Inference
+from upscaled_server.pool.open_run import OpenRun
+from upscaled_server.pool.protocol import RunClosed
+from upscaled_server.tiling.plan import RunPlan
+
+_LONG = 10.0
+_ROWS = np.zeros((16, 8, 3), np.uint8)
+_PLAN = RunPlan("bands", 8, 64, 4, 8, 16, 0, 1, 1, 1, 1000)
+
+
+class _Run:
+    """Notes what it is given; each step waits until it is let go."""
+
+    plan = _PLAN
+    batch_key = None
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.begun = threading.Semaphore(0)
+        self.let_go = threading.Semaphore(0)
+        self.holds_status, self.at_status, self.status_goes_on = (threading.Event() for _ in range(3))
+        self.fed = self.given = 0
+
+    @property
+    def state_bytes(self) -> int:
+        if self.holds_status.is_set():
+            self.at_status.set()
+            assert self.status_goes_on.wait(_LONG)
+        return 0
+
+    @property
+    def rows_wanted(self) -> int:
+        return max(0, self.given + 16 - self.fed)
+
+    @property
+    def done(self) -> bool:
+        return self.given == 64
+
+    def feed(self, rows: Any) -> None:
+        if rows.shape[1] != 8:
+            raise ProcessingFailed("rows of another width")
+        self.calls.append("feed")
+        self.fed += len(rows)
+
+    def step(self) -> Any:
+        self.begun.release()
+        assert self.let_go.acquire(timeout=_LONG)
+        if self.rows_wanted:
+            raise ProcessingFailed("rows are missing")
+        self.calls.append("step")
+        self.given += 16
+        return np.zeros((64, 32, 3), np.uint8)
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class _Desk:
+    """A run, and what a worker asks of it."""
+
+    def __init__(self) -> None:
+        self.run = _Run()
+        self.entry = OpenRun(run=self.run)
+        self.inference = Inference()
+        self.errands = ThreadPoolExecutor(1)
+
+    def feed(self, rows: Any = _ROWS) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.entry.feed(rows, self.errands))
+
+    def step(self) -> asyncio.Task[Any]:
+        return asyncio.create_task(self.entry.step(self.inference, self.errands))
+
+
+@pytest.fixture
+def desk() -> Iterator[_Desk]:
+    desk = _Desk()
+    yield desk
+    desk.run.let_go.release(10)
+    desk.errands.shutdown()
+
+
+async def _begun(desk: _Desk) -> None:
+    assert await asyncio.to_thread(desk.run.begun.acquire, timeout=_LONG)
+
+
+async def test_the_next_step_finds_its_rows_and_begins_while_the_event_loop_is_busy(desk: _Desk) -> None:
+    assert (await desk.feed())["rows_fed"] == 16
+    first = desk.step()
+    await _begun(desk)
+    fed, second = desk.feed(), desk.step()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not fed.done()
+
+    desk.run.let_go.release()
+    assert desk.run.begun.acquire(timeout=_LONG)  # this holds the event loop
+    assert desk.run.calls == ["feed", "step", "feed"]
+    assert not first.done()
+
+    desk.run.let_go.release()
+    _, status, seconds = await first
+    assert (status["rows_fed"], status["done"]) == (32, False)
+    assert status["pixels"] == pytest.approx(_PLAN.computed_pixels / 4)
+    assert seconds > 0
+    assert (await fed)["rows_fed"] == 32
+    assert (await second)[1]["rows_wanted"] == 16
+
+
+async def test_rows_that_come_behind_the_last_step_are_fed_without_another(desk: _Desk) -> None:
+    await desk.feed()
+    step = desk.step()
+    await _begun(desk)
+    fed = [desk.feed(), desk.feed()]
+    await asyncio.sleep(0)
+    desk.run.let_go.release()
+    statuses = await asyncio.wait_for(asyncio.gather(*fed), _LONG)
+    assert [each["rows_fed"] for each in statuses] == [32, 48]
+    await step
+
+
+async def test_rows_that_come_between_a_steps_end_and_its_answer_are_fed(desk: _Desk) -> None:
+    await desk.feed()
+    step = desk.step()
+    await _begun(desk)
+    desk.run.let_go.release()
+    # This holds the event loop, which does not know yet that the step has ended.
+    assert not wait([each.done for each in desk.entry._submitted], _LONG).not_done
+    fed, last = desk.feed(), desk.feed()
+    assert [(await each)["rows_fed"] for each in (fed, last)] == [32, 48]
+    await step
+
+
+async def test_rows_that_come_when_a_step_has_looked_for_them_the_last_time_are_fed(desk: _Desk) -> None:
+    await desk.feed()
+    step = desk.step()
+    await _begun(desk)
+    desk.run.holds_status.set()
+    desk.run.let_go.release()
+    assert await asyncio.to_thread(desk.run.at_status.wait, _LONG)
+    fed = desk.feed()
+    await asyncio.sleep(0)
+    assert not fed.done()
+    desk.run.holds_status.clear()
+    desk.run.status_goes_on.set()
+    assert (await asyncio.wait_for(fed, _LONG))["rows_fed"] == 32
+    await step
+
+
+async def test_rows_that_do_not_fit_fail_whoever_brought_them_and_the_step_that_needs_them(
+    desk: _Desk,
+) -> None:
+    await desk.feed()
+    first = desk.step()
+    await _begun(desk)
+    bad, second = desk.feed(np.zeros((16, 9, 3), np.uint8)), desk.step()
+    await asyncio.sleep(0)
+    desk.run.let_go.release(2)
+    await first
+    with pytest.raises(ProcessingFailed, match="another width"):
+        await bad
+    with pytest.raises(ProcessingFailed, match="missing"):
+        await second
+
+
+async def test_closing_waits_for_the_step_that_is_computed_and_drops_all_behind_it(desk: _Desk) -> None:
+    await desk.feed()
+    first = desk.step()
+    await _begun(desk)
+    fed, second = desk.feed(), desk.step()
+    await asyncio.sleep(0)
+    desk.entry.close_soon()
+    closing = asyncio.create_task(desk.entry.close())
+    await asyncio.sleep(0.05)
+    assert not closing.done()
+    assert "close" not in desk.run.calls
+    desk.run.let_go.release()
+    await asyncio.wait_for(closing, _LONG)
+    await first
+    outcomes = await asyncio.gather(fed, second, return_exceptions=True)
+    assert isinstance(outcomes[1], RunClosed)
+    assert desk.run.calls.count("step") == 1
+    assert desk.run.calls[-1] == "close"
+    with pytest.raises(RunClosed):
+        await desk.feed()
+
+
+async def test_rows_that_wait_for_a_step_that_never_begins_are_refused_when_it_closes(desk: _Desk) -> None:
+    blocker = threading.Event()
+    other = desk.inference.submit(blocker.wait)
+    step = desk.step()
+    await asyncio.sleep(0)
+    fed = desk.feed()
+    await asyncio.sleep(0)
+    await asyncio.wait_for(desk.entry.close(), _LONG)
+    blocker.set()
+    other.done.result(_LONG)
+    outcomes = await asyncio.gather(step, fed, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [RunClosed, RunClosed]
+    assert desk.run.calls == ["close"]
