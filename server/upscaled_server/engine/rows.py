@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,26 @@ from upscaled_server.errors import ProcessingFailed
 
 
 class RowWindow:
-    """Rows [first, end) of an image of `height` rows, in one contiguous buffer that grows only when more is
-    fed at once.
+    """Rows [first, end) of an image of `height` rows, in one contiguous buffer; when it is full, the rows
+    that are still wanted move to a new one.
 
-    Views of it stay valid until the next `append` or `drop_before`.
+    Thread-safe. Views keep their rows, whatever is appended or dropped meanwhile.
     """
 
     def __init__(self, width: int, height: int, capacity: int) -> None:
         self._width = width
         self._height = height
         self._capacity = max(1, min(capacity, height))
+        self._lock = threading.Lock()
         self._buffer: NDArray[Any] | None = None
+        self._buffer_first = 0
         self.first = 0
         self.end = 0
 
     @property
     def nbytes(self) -> int:
-        return 0 if self._buffer is None else self._buffer.nbytes
+        buffer = self._buffer
+        return 0 if buffer is None else buffer.nbytes
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -43,38 +47,44 @@ class RowWindow:
             raise ProcessingFailed(
                 f"rows of {self._width} RGB pixels are wanted, not {rows.dtype} {rows.shape}"
             )
-        if self._buffer is not None and rows.dtype != self._buffer.dtype:
-            raise ProcessingFailed(f"the rows changed from {self._buffer.dtype} to {rows.dtype}")
-        count = rows.shape[0]
-        if self.end + count > self._height:
-            raise ProcessingFailed(f"{self.end + count} rows for an image of {self._height}")
-        held = self.end - self.first
-        if self._buffer is None:
-            self._buffer = np.empty((max(self._capacity, count), self._width, 3), rows.dtype)
-        elif held + count > self._buffer.shape[0]:
-            larger = np.empty((held + count, self._width, 3), rows.dtype)
-            larger[:held] = self._buffer[:held]
-            self._buffer = larger
-        self._buffer[held : held + count] = rows
-        self.end += count
+        with self._lock:
+            if self._buffer is not None and rows.dtype != self._buffer.dtype:
+                raise ProcessingFailed(f"the rows changed from {self._buffer.dtype} to {rows.dtype}")
+            end = self.end + rows.shape[0]
+            if end > self._height:
+                raise ProcessingFailed(f"{end} rows for an image of {self._height}")
+            buffer = self._buffer_up_to(end, rows.dtype)
+            buffer[self.end - self._buffer_first : end - self._buffer_first] = rows
+            self.end = end
 
     def view(self, first: int, last: int) -> NDArray[Any]:
         """Rows [first, last), without a copy."""
-        if self._buffer is None or first < self.first or last > self.end:
-            raise ProcessingFailed(f"rows {first} to {last} are not held ({self.first} to {self.end} are)")
-        return self._buffer[first - self.first : last - self.first]
+        with self._lock:
+            if self._buffer is None or first < self.first or last > self.end:
+                raise ProcessingFailed(
+                    f"rows {first} to {last} are not held ({self.first} to {self.end} are)"
+                )
+            return self._buffer[first - self._buffer_first : last - self._buffer_first]
 
     def drop_before(self, row: int) -> None:
         """Forget the rows above `row`."""
-        row = min(row, self.end)
-        if self._buffer is None or row <= self.first:
-            return
-        kept = self.end - row
-        if kept:
-            # NumPy copies overlapping ranges correctly.
-            self._buffer[:kept] = self._buffer[row - self.first : self.end - self.first]
-        self.first = row
+        with self._lock:
+            self.first = max(self.first, min(row, self.end))
 
     def clear(self) -> None:
-        self._buffer = None
-        self.first = self.end
+        with self._lock:
+            self._buffer = None
+            self.first = self.end
+
+    def _buffer_up_to(self, end: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """One with the rows that are held and room for those up to `end`."""
+        buffer = self._buffer
+        if buffer is None or end - self._buffer_first > len(buffer):
+            room = max(self._capacity, end - self.first)
+            larger = np.empty((room, self._width, 3), dtype)
+            if buffer is not None:
+                held = buffer[self.first - self._buffer_first : self.end - self._buffer_first]
+                larger[: len(held)] = held
+            self._buffer, self._buffer_first = larger, self.first
+            return larger
+        return buffer

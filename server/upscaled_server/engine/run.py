@@ -26,7 +26,7 @@ Planes = Literal[1, 3]
 
 
 class Run(Protocol):
-    """One image on its way through a network. Not thread-safe: one caller at a time."""
+    """One image on its way through a network. One caller at a time, but for what `step` says."""
 
     plan: RunPlan
 
@@ -65,9 +65,13 @@ class Run(Protocol):
         """
         ...
 
-    def step(self) -> NDArray[Any]:
+    def step(self, leaving: Callable[[], None] | None = None) -> NDArray[Any]:
         """Do one unit of work and return the output rows it finished: (n, width * scale, planes), uint8 or
         uint16, RGB or luma as asked when the run was opened; n may be 0. The rows are the caller's.
+
+        `leaving` is called, in another thread, when a core has nothing left to do for this step while others
+        still have: from then on another thread may feed rows, look at what the run wants and call the next
+        step. Only a run whose work is shared out among cores calls it.
 
         Raises `ProcessingFailed` when rows are missing, or the run is done or closed; `OutOfMemory`.
         """
@@ -169,7 +173,7 @@ class PiecesRun:
             raise ProcessingFailed("the run is closed")
         self._window.append(rows)
 
-    def step(self) -> NDArray[Any]:
+    def step(self, leaving: Callable[[], None] | None = None) -> NDArray[Any]:  # noqa: ARG002 - see `Run`
         group, out = self._begin()
         self._compute(group, out)
         return self._end(group, out)

@@ -60,9 +60,9 @@ class _FaultyRun:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def step(self) -> Any:
+    def step(self, *leaving: Any) -> Any:
         self.go_wrong()
-        return self.inner.step()
+        return self.inner.step(*leaving)
 
     def go_wrong(self) -> None:
         for fault, share in self._faults.items():

@@ -70,7 +70,7 @@ class Gathering:
         if not group.expected <= group.entries.keys() or self._groups.pop(key, None) is None:
             return
         runs = [entry.run for entry in group.entries.values()]
-        computing = asyncio.wrap_future(self._inference.submit(lambda: self._compute(runs)).done)
+        computing = asyncio.wrap_future(self._inference.submit(lambda _: self._compute(runs)).done)
 
         def done(computed: asyncio.Future[Any]) -> None:
             error = computed.exception()

@@ -32,12 +32,12 @@ class Step:
     work, half. It can be cancelled as long as the step has not begun.
     """
 
-    compute: Callable[[], Any]
+    compute: Callable[[Callable[[], None]], Any]
     shares: bool
     done: Future[tuple[Any, float]] = field(default_factory=Future)
     seconds: float = 0.0
     behind_it: Step | None = None
-    ended: bool = False
+    leaves: bool = False
 
 
 class Inference:
@@ -52,14 +52,22 @@ class Inference:
         self._running: list[Step] = []
         self._counted_until = 0.0
 
-    def submit(self, compute: Callable[[], Any], *, shares: bool = False, behind: Step | None = None) -> Step:
-        """`behind`: a step that must have ended before. Until it has, this one has no place in the order, so
-        that whoever comes meanwhile goes first; then it begins without anybody having to be told. One step
-        may be behind each.
+    def submit(
+        self,
+        compute: Callable[[Callable[[], None]], Any],
+        *,
+        shares: bool = False,
+        behind: Step | None = None,
+    ) -> Step:
+        """`compute` is given what it may call, in any thread, when it leaves the first of the cores.
+
+        `behind`: a step that must have ended before, or left a core. Until it has, this one has no place in
+        the order, so that whoever comes meanwhile goes first; then it begins without anybody having to be
+        told. One step may be behind each.
         """
         step = Step(compute, shares)
         with self._lock:
-            if behind is None or behind.ended:
+            if behind is None or behind.leaves:
                 self._waiting.append(step)
                 self._begin_those_that_may()
             else:
@@ -74,7 +82,7 @@ class Inference:
                 self._running.append(step)
                 self._threads.submit(self._compute, step)
             else:
-                self._let_follow(step)
+                self._call_next(step)
 
     def _may_begin(self, step: Step) -> bool:
         sharing = step.shares and all(each.shares for each in self._running)
@@ -82,7 +90,7 @@ class Inference:
 
     def _compute(self, step: Step) -> None:
         try:
-            result = step.compute()
+            result = step.compute(lambda: self._leave(step))
         except BaseException as error:  # whoever waits for the step gets it
             self._end(step)
             step.done.set_exception(error)
@@ -94,13 +102,18 @@ class Inference:
         with self._lock:
             self._count()
             self._running.remove(step)
-            self._let_follow(step)
+            self._call_next(step)
             self._begin_those_that_may()
 
-    def _let_follow(self, step: Step) -> None:
-        step.ended = True
-        if step.behind_it is not None:
+    def _leave(self, step: Step) -> None:
+        with self._lock:
+            self._call_next(step)
+            self._begin_those_that_may()
+
+    def _call_next(self, step: Step) -> None:
+        if not step.leaves and step.behind_it is not None:
             self._waiting.append(step.behind_it)
+        step.leaves = True
 
     def _count(self) -> None:
         now = time.perf_counter()

@@ -1,14 +1,17 @@
 """A run as the worker keeps it, and what is asked of it, in order.
 
-A step that is asked for behind one that is computed begins when that one ends, in the threads that compute:
-the event loop, which has rows to send and messages to read, is not waited for. So rows that come meanwhile
-are put down, and fed in those threads as well, before the next step begins.
+A step that is asked for behind one that is computed begins when that one leaves its first core, in the
+threads that compute: neither the other cores are waited for nor the event loop, which has rows to send and
+messages to read. So rows that come meanwhile are put down, and fed in those threads as well, before the next
+step begins.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +39,8 @@ class OpenRun:
     """`lock` keeps the requests in order up to where a step is submitted. `closed` takes effect before the
     queue does.
 
-    `run`, `rows_fed` and `steps` belong to the thread that computes as long as there is a step that has not
-    ended, and to the holder of the lock otherwise.
+    `run` belongs to the threads that compute as long as there is a step that has not ended, and to the holder
+    of the lock otherwise.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -47,6 +50,7 @@ class OpenRun:
     closed: bool = False
     _submitted: list[Step] = field(default_factory=list)
     _put_down: deque[_PutDown] = field(default_factory=deque)
+    _feeding: threading.Lock = field(default_factory=threading.Lock)
 
     def check_open(self) -> None:
         """Raises `RunClosed`."""
@@ -68,8 +72,9 @@ class OpenRun:
         `RunClosed`."""
         async with self.lock:
             self.check_open()
+            pixels = self.pixels_of_step()
             step = inference.submit(
-                self._compute,
+                lambda leaving: self._compute(pixels, leaving),
                 shares=shares_cores(self.run.plan),
                 behind=self._submitted[-1] if self._submitted else None,
             )
@@ -120,8 +125,8 @@ class OpenRun:
             "batch_key": self.run.batch_key,
         }
 
-    def share_of_step(self) -> float:
-        """How many of the plan's input pixels the step that has just ended computed; counts it."""
+    def pixels_of_step(self) -> float:
+        """How many of the plan's input pixels the next step computes; counts it."""
         plan = self.run.plan
         pixels: float = plan.computed_pixels * plan.share_of_step(self.steps)
         self.steps += 1
@@ -131,12 +136,11 @@ class OpenRun:
     def _is_computed(self) -> bool:
         return any(not step.done.done() for step in self._submitted)
 
-    def _compute(self) -> tuple[NDArray[Any], Message]:
-        """Runs where steps are computed, one at a time."""
+    def _compute(self, pixels: float, leaving: Callable[[], None]) -> tuple[NDArray[Any], Message]:
+        """Runs where steps are computed."""
         self.check_open()
         self._feed_what_is_put_down()
-        rows: NDArray[Any] = self.run.step()
-        pixels = self.share_of_step()
+        rows: NDArray[Any] = self.run.step(leaving)
         self._feed_what_is_put_down()
         return rows, {**self.status(), "pixels": pixels}
 
@@ -147,11 +151,12 @@ class OpenRun:
             await asyncio.get_running_loop().run_in_executor(errands, self._feed_what_is_put_down)
 
     def _feed_what_is_put_down(self) -> None:
-        while self._put_down:
-            each = self._put_down.popleft()
-            try:
-                self.run.feed(each.rows)
-                self.rows_fed += each.rows.shape[0]
-                each.done.set_result(self.status())
-            except Exception as error:  # whoever brought the rows gets it
-                each.done.set_exception(error)
+        with self._feeding:
+            while self._put_down:
+                each = self._put_down.popleft()
+                try:
+                    self.run.feed(each.rows)
+                    self.rows_fed += each.rows.shape[0]
+                    each.done.set_result(self.status())
+                except Exception as error:  # whoever brought the rows gets it
+                    each.done.set_exception(error)

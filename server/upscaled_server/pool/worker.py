@@ -210,7 +210,7 @@ class Worker:
             await entry.wait_computed()
             key = tuple(request["together"])
             rows, seconds, images = await self._gathering.step(key, request["run"], entry)
-            pixels = entry.share_of_step()
+            pixels = entry.pixels_of_step()
             return _stepped({**entry.status(), "pixels": pixels}, seconds, images), rows
 
     async def _on_close(self, request: Message) -> tuple[Message, None]:

@@ -24,6 +24,7 @@ from tests.integration.engine.truth import (
     Truth,
     assert_promise,
     driven,
+    driven_overlapping,
     rounded,
 )
 
@@ -124,6 +125,39 @@ def test_any_size_height_of_bands_and_division_of_work_gives_the_whole_image(
     plan = _plan(network, weights, (width, height), rows, **how)
     result = driven(BandsRun(network, plan, 8, executor), image, chunk)
     assert_promise(result, rounded(truth(VIDEO, image)), few=3)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from([VIDEO, X2, ANIME]),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 120)),
+    rows=st.integers(1, 12).map(lambda rows: 2 * rows),
+    parallel=st.integers(1, 3),
+    steps_per_band=st.integers(1, 9),
+    rounds_per_step=st.integers(1, 3),
+)
+def test_steps_that_overlap_give_the_same_bytes(
+    load_weights: Load,
+    networks: Networks,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+    name: str,
+    size: tuple[int, int],
+    rows: int,
+    parallel: int,
+    steps_per_band: int,
+    rounds_per_step: int,
+) -> None:
+    weights, image, network = load_weights(name), photo(*size), networks(name, "ncnn").bands()
+    how = {
+        "parallel": parallel,
+        "steps_per_band": steps_per_band,
+        "rounds_per_step": rounds_per_step,
+    }
+    plan = _plan(network, weights, size, rows, **how)
+    expected = driven(BandsRun(network, plan, 8, executor), image)
+    result = driven_overlapping(BandsRun(network, plan, 8, executor), image)
+    np.testing.assert_array_equal(result, expected)
 
 
 def test_who_computed_what_does_not_show(

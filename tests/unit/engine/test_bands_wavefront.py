@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -75,8 +76,7 @@ def test_each_segment_follows_the_one_before_it_and_the_band_before_it(
     threads: int, executor: ThreadPoolExecutor
 ) -> None:
     recorder = Recorder(7)
-    left = recorder.wavefront.run(1000, threads, executor)
-    assert left == 1000 - 7 * SEGMENTS
+    recorder.wavefront.run(1000, threads, executor)
     assert len(recorder.done) == 7 * SEGMENTS
     _assert_in_order(recorder.done)
     assert not recorder.wavefront.flights
@@ -91,11 +91,91 @@ def test_threads_work_beside_each_other(executor: ThreadPoolExecutor) -> None:
 def test_it_stops_after_the_amount_it_was_given_and_goes_on_from_there(executor: ThreadPoolExecutor) -> None:
     recorder = Recorder(4)
     for count in range(1, 20):
-        assert recorder.wavefront.run(1, 2, executor) == 0
+        recorder.wavefront.run(count, 2, executor)
         assert len(recorder.done) == count
         assert len(recorder.wavefront.flights) <= 2
-    recorder.wavefront.run(1, 2, executor)
+    recorder.wavefront.run(20, 2, executor)
     assert not recorder.wavefront.flights
+    _assert_in_order(recorder.done)
+
+
+def test_threads_go_on_to_the_next_amount_before_all_have_ended_the_one_before(
+    executor: ThreadPoolExecutor,
+) -> None:
+    recorder = Recorder(6)
+    slow, let_go, called = threading.Event(), threading.Event(), threading.Event()
+    compute = recorder.wavefront._compute
+
+    def computed(flight: Flight) -> None:
+        if flight.segment == 2 and cast("Any", flight.band) == 0:
+            slow.set()
+            assert let_go.wait(10)
+        compute(flight)
+
+    recorder.wavefront._compute = computed
+    with ThreadPoolExecutor(2) as callers:
+        # The first thread stops in band 0; the second ends the amount in band 1 and calls.
+        first = callers.submit(recorder.wavefront.run, 5, 2, executor, called.set)
+        assert slow.wait(10)
+        assert called.wait(10)
+        second = callers.submit(recorder.wavefront.run, 12, 2, executor, None)
+        threading.Event().wait(0.05)
+        assert not first.done()
+        let_go.set()
+        first.result(10)
+        second.result(10)
+    assert len(recorder.done) == 12
+    recorder.wavefront.run(1000, 2, executor)
+    assert len(recorder.done) == 6 * SEGMENTS
+    _assert_in_order(recorder.done)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_amounts_that_overlap_are_all_done_and_nothing_twice(
+    threads: int, executor: ThreadPoolExecutor
+) -> None:
+    recorder = Recorder(40)
+    ends: list[int] = []
+    with ThreadPoolExecutor(3) as callers:
+        calls: queue.SimpleQueue[Future[None]] = queue.SimpleQueue()
+
+        def step(number: int) -> None:
+            begun = threading.Event()
+
+            def follow() -> None:
+                if number < 40 * SEGMENTS // 3:
+                    calls.put(callers.submit(step, number + 1))
+                begun.set()
+
+            recorder.wavefront.run(3 * (number + 1), threads, executor, follow)
+            ends.append(len(recorder.done))
+            assert begun.wait(10)
+
+        calls.put(callers.submit(step, 0))
+        for _ in range(40 * SEGMENTS // 3 + 1):
+            calls.get(timeout=10).result(10)
+    assert len(recorder.done) == 40 * SEGMENTS
+    _assert_in_order(recorder.done)
+    assert not recorder.wavefront.flights
+
+
+def test_a_failure_ends_all_amounts_that_overlap_and_the_next_one_may_try_again(
+    executor: ThreadPoolExecutor,
+) -> None:
+    recorder = Recorder(6)
+    recorder.failing = (2, 3)
+    called = threading.Event()
+    with ThreadPoolExecutor(2) as callers:
+        first = callers.submit(recorder.wavefront.run, 12, 2, executor, called.set)
+        assert called.wait(10)
+        second = callers.submit(recorder.wavefront.run, 1000, 2, executor, None)
+        first.exception(10)
+        with pytest.raises(ProcessingFailed, match="broken"):
+            second.result(10)
+    assert recorder.at_once == 0
+    recorder.failing = None
+    recorder.wavefront.run(1000, 2, executor)
+    assert len(recorder.done) == 6 * SEGMENTS
     _assert_in_order(recorder.done)
 
 
@@ -130,8 +210,8 @@ def test_a_third_of_the_bands_may_be_where_much_memory_is_taken(
     threads: int, most: int, executor: ThreadPoolExecutor
 ) -> None:
     recorder = Recorder(12, large_from=2)
-    while recorder.wavefront.run(7, threads, executor) == 0:
-        pass
+    for until in range(7, 12 * SEGMENTS + 7, 7):
+        recorder.wavefront.run(until, threads, executor)
     assert len(recorder.done) == 12 * SEGMENTS
     assert 1 <= recorder.seen_in_large <= most
     _assert_in_order(recorder.done)

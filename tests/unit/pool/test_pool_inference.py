@@ -25,7 +25,8 @@ class _Step:
         self.step = inference.submit(self._compute, shares=shares, behind=before)
         self.future: Future[tuple[Any, float]] = self.step.done
 
-    def _compute(self) -> str:
+    def _compute(self, leaving: Callable[[], None]) -> str:
+        self.leaving = leaving
         self.begun.set()
         assert self.let_go.wait(_LONG)
         return "rows"
@@ -94,6 +95,51 @@ def test_one_behind_another_waits_for_its_end_and_lets_whoever_comes_go_first() 
     third.end()
 
 
+def test_one_behind_another_begins_when_that_leaves_a_core() -> None:
+    inference = Inference()
+    first = _Step(inference, shares=True)
+    second = _Step(inference, shares=True, behind=first)
+    assert first.begun.wait(_LONG)
+    first.leaving()
+    assert second.begun.wait(_LONG)
+    first.leaving()
+    third = _Step(inference, shares=True, behind=second)
+    second.leaving()
+    assert not third.begun.is_set()  # two are at work
+    first.end()
+    assert third.begun.wait(_LONG)
+    second.end()
+    third.end()
+
+
+def test_who_came_before_a_core_was_left_goes_before_the_step_behind() -> None:
+    inference = Inference()
+    first = _Step(inference, shares=True)
+    second = _Step(inference, shares=True, behind=first)
+    other = _Step(inference, shares=True)
+    assert other.begun.wait(_LONG)
+    first.leaving()
+    assert not second.begun.is_set()
+    last = _Step(inference, shares=True)
+    first.end()
+    assert second.begun.wait(_LONG)
+    assert not last.begun.is_set()
+    other.end()
+    second.end()
+    last.end()
+
+
+def test_one_behind_that_comes_when_a_core_was_left_begins_at_once() -> None:
+    inference = Inference()
+    first = _Step(inference, shares=True)
+    assert first.begun.wait(_LONG)
+    first.leaving()
+    second = _Step(inference, shares=True, behind=first)
+    assert second.begun.wait(_LONG)
+    first.end()
+    second.end()
+
+
 def test_behind_one_that_has_ended_or_was_cancelled_it_begins_at_once() -> None:
     inference = Inference()
     first = _Step(inference, shares=False)
@@ -112,12 +158,12 @@ def test_behind_one_that_has_ended_or_was_cancelled_it_begins_at_once() -> None:
 def test_an_error_belongs_to_its_step_and_the_next_one_begins() -> None:
     inference = Inference()
 
-    def fail() -> None:
+    def fail(_: object) -> None:
         raise ProcessingFailed("as told")
 
     with pytest.raises(ProcessingFailed, match="as told"):
         inference.submit(fail).done.result(_LONG)
-    assert inference.submit(lambda: 7).done.result(_LONG)[0] == 7
+    assert inference.submit(lambda _: 7).done.result(_LONG)[0] == 7
 
 
 def test_seconds_of_all_steps_together_are_those_that_passed(begin: Callable[[bool], _Step]) -> None:

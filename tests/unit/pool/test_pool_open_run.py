@@ -56,7 +56,7 @@ class _Run:
         self.calls.append("feed")
         self.fed += len(rows)
 
-    def step(self) -> Any:
+    def step(self, _: Any) -> Any:
         self.begun.release()
         assert self.let_go.acquire(timeout=_LONG)
         if self.rows_wanted:
@@ -200,7 +200,7 @@ async def test_closing_waits_for_the_step_that_is_computed_and_drops_all_behind_
 
 async def test_rows_that_wait_for_a_step_that_never_begins_are_refused_when_it_closes(desk: _Desk) -> None:
     blocker = threading.Event()
-    other = desk.inference.submit(blocker.wait)
+    other = desk.inference.submit(lambda _: blocker.wait())
     step = desk.step()
     await asyncio.sleep(0)
     fed = desk.feed()

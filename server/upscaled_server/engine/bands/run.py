@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.engine.backends.base import pad_behind
+from upscaled_server.engine.bands.finished import FinishedRows
 from upscaled_server.engine.bands.flow import Flow
 from upscaled_server.engine.bands.network import Band, BandNetwork, Carried
 from upscaled_server.engine.bands.wavefront import Flight, Wavefront
@@ -21,7 +23,11 @@ from upscaled_server.tiling.plan import RunPlan
 
 class BandsRun:
     """A run that carries rows from band to band. It holds the input rows that bands will still read, the
-    carried rows, and the bands in flight (`plan.parallel`)."""
+    carried rows, and the bands in flight (`plan.parallel`).
+
+    With several bands in flight a step calls `leaving`, and the cores go on to the next step one after the
+    other. Steps that overlap return in order.
+    """
 
     def __init__(
         self,
@@ -42,18 +48,18 @@ class BandsRun:
         self._executor = executor
         self._on_close = on_close
         self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
-        self._planes = planes
         self._width = _padded(plan.width, plan.multiple)
         self._height = _padded(plan.height, plan.multiple)
         self._band_rows = plan.tile_height
         self._flow = Flow(network.graph, self._height)
         self._carried: Carried = {}
-        self._finished: list[NDArray[Any]] = []
-        self._block: NDArray[Any] | None = None
+        usual_rows = (plan.parallel * plan.rounds_per_step + 1) * plan.tile_height * plan.scale
+        self._finished = FinishedRows((plan.width * plan.scale, planes), self._dtype, usual_rows)
         self._fed = 0
         self._begun = 0
         self._steps = 0
-        self._units = 0
+        self._steps_ended = 0
+        self._ending = threading.Condition()
         segments = len(network.graph.segments)
         self._segments = segments
         self._wavefront = Wavefront(segments, self._compute, self._begin, large_from=network.graph.large_from)
@@ -70,10 +76,11 @@ class BandsRun:
 
     @property
     def state_bytes(self) -> int:
-        blobs = [blob for flight in self._wavefront.flights for blob in flight.band.blobs.values()]
-        finished = sum(rows.nbytes for rows in self._finished)
-        carried = self._network.bytes_of(self._carried.values())
-        return self._window.nbytes + carried + self._network.bytes_of(blobs) + finished
+        # Lists, since the next step may be at work on them.
+        flights = list(self._wavefront.flights)
+        blobs = [blob for flight in flights for blob in list(flight.band.blobs.values())]
+        carried = list(self._carried.values())
+        return self._window.nbytes + self._network.bytes_of(carried + blobs) + self._finished.nbytes
 
     @property
     def batch_key(self) -> str | None:
@@ -83,49 +90,46 @@ class BandsRun:
         if self._closed:
             raise ProcessingFailed("the run is closed")
         width, height = self.plan.width, self.plan.height
+        fed = self._fed + len(rows)
         if self._width == width and self._height == height:
             self._window.append(rows)
-            self._fed += len(rows)
+            self._fed = fed
             return
-        if rows.ndim != 3 or rows.shape[1:] != (width, 3) or self._fed + len(rows) > height:
+        if rows.ndim != 3 or rows.shape[1:] != (width, 3) or fed > height:
             raise ProcessingFailed(f"rows of {width} RGB pixels are wanted, at most {height}: {rows.shape}")
         rows = pad_behind(rows, 1, self._width - width)
         self._window.append(rows)
-        self._fed += len(rows)
-        if len(rows) and self._fed == height < self._height:
+        if len(rows) and fed == height < self._height:
             # The window keeps the rows that the padding reflects: they are the last ones.
             count = min(height, self._height - height + 1)
             last = self._window.view(height - count, height)
             self._window.append(pad_behind(last, 0, self._height - height)[count:])
+        self._fed = fed
 
-    def step(self) -> NDArray[Any]:
+    def step(self, leaving: Callable[[], None] | None = None) -> NDArray[Any]:
         if self._closed or self.done:
             raise ProcessingFailed("the run is " + ("closed" if self._closed else "done"))
         if self.rows_wanted:
             raise ProcessingFailed(f"{self.rows_wanted} more rows must be fed first")
         self._steps += 1
-        total = self._units_after(self._steps)
-        left = self._wavefront.run(total - self._units, self.plan.parallel, self._executor)
-        self._units = total - left
-        if self.done:
-            self._window.clear()
-            self._carried.clear()
-        else:
-            self._window.drop_before(self._first_row_needed())
-        finished, self._finished = self._finished, []
-        self._block = None
-        if len(finished) == 1:
-            return finished[0]
-        if not finished:
-            return np.empty((0, self.plan.width * self.plan.scale, self._planes), self._dtype)
-        return np.concatenate(finished)
+        number = self._steps
+        try:
+            self._wavefront.run(self._units_after(number), self.plan.parallel, self._executor, leaving)
+        finally:
+            with self._ending:
+                # No time limit of its own: a step that hangs is ended together with its process.
+                self._ending.wait_for(lambda: self._steps_ended == number - 1)
+                rows = self._finished.take()
+                self._forget_rows()
+                self._steps_ended = number
+                self._ending.notify_all()
+        return rows
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         self._finished.clear()
-        self._block = None
         self._carried.clear()
         self._wavefront.flights.clear()
         self._window.clear()
@@ -159,29 +163,26 @@ class BandsRun:
         start, end = band.works[-1].yields[self._network.graph.output]
         end = min(end, self.plan.height * scale)
         if end > start:
-            self._network.store(band, self._room(end - start))
+            room = self._finished.room(end - start)
+            self._network.store(band, room.rows)
+            self._finished.give(room)
         band.blobs.clear()
 
-    def _room(self, count: int) -> NDArray[Any]:
-        """For finished rows behind those that this step has finished before, nearly always in one block with
-        them, so that they need not be joined."""
-        block, used = self._block, len(self._finished[-1]) if self._finished else 0
-        if block is None or used + count > len(block):
-            usual = (self.plan.parallel * self.plan.rounds_per_step + 1) * self._band_rows * self.plan.scale
-            shape = (max(count, usual), self.plan.width * self.plan.scale, self._planes)
-            block, used = np.empty(shape, self._dtype), 0
-            self._block = block
-            self._finished.append(block[:0])
-        self._finished[-1] = block[: used + count]
-        return block[used : used + count]
-
-    def _first_row_needed(self) -> int:
-        first = self._flow.first_image_row()
-        for flight in self._wavefront.flights:
-            for work in flight.band.works[flight.segment :]:
-                first = min([first, *(start for start, _ in work.image_rows.values())])
+    def _forget_rows(self) -> None:
+        """Let go of what no band will read again."""
+        if self.done:
+            self._window.clear()
+            self._carried.clear()
+            return
+        with self._wavefront.still():
+            first = self._flow.first_image_row()
+            for flight in self._wavefront.flights:
+                for work in flight.band.works[flight.segment :]:
+                    first = min([first, *(start for start, _ in work.image_rows.values())])
         # Two more for the padding below, which reflects what stands before the last row.
-        return max(0, min(first, self._fed - 2) if self._height > self.plan.height else first)
+        self._window.drop_before(
+            max(0, min(first, self._fed - 2) if self._height > self.plan.height else first)
+        )
 
 
 def _padded(size: int, multiple: int) -> int:

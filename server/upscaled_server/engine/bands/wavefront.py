@@ -14,7 +14,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from upscaled_server.engine.bands.network import Band
@@ -36,7 +36,11 @@ class Flight:
 
 
 class Wavefront:
-    """The bands in flight. `run` does a given amount of work with several threads and returns."""
+    """The bands in flight. `run` does work up to a given amount with several threads and returns.
+
+    The next `run` may begin, in another thread, before the one before has returned: threads go on from the
+    work of the one to that of the other without waiting for each other.
+    """
 
     def __init__(
         self,
@@ -53,30 +57,60 @@ class Wavefront:
         self._large_from = large_from
         self._compute = compute
         self._begin = begin
-        self._changed = threading.Condition()
-        self._left = 0
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        # For callers, who are not to be woken by every segment.
+        self._stopped = threading.Condition(lock)
+        self._wanted = 0
+        self._taken = 0
+        self._done = 0
         self._threads = 0
         self._most_threads = 0
+        self._callers: list[int] = []
+        self._leaving: Callable[[], None] | None = None
         self._failure: BaseException | None = None
         self.flights: deque[Flight] = deque()
 
-    def run(self, units: int, threads: int, executor: Executor) -> int:
-        """Run this many segments, or all there are, on at most so many bands at a time; how many were left.
+    def run(
+        self, until: int, threads: int, executor: Executor, leaving: Callable[[], None] | None = None
+    ) -> None:
+        """Return when so many segments have been run, counted from the image's beginning, or all there are.
+        At most so many bands are computed at a time. `leaving` is called when the first thread finds no more
+        to do.
 
         Raises what `compute` and `begin` raise, after every thread has stopped. Where `compute` raises
         `OutOfMemory` with others at work, it is tried again alone.
         """
-        self._left, self._failure = units, None
-        self._most_threads = min(threads, self._most_threads or threads)
-        self._threads = self._most_threads
-        if self._threads == 1:
-            self._work()
-        else:
-            # No time limit of its own: a step that hangs is ended together with its process.
-            wait([executor.submit(self._work) for _ in range(self._threads)])
-        if self._failure is not None:
-            raise self._failure
-        return self._left
+        with self._changed:
+            if not self._callers:
+                self._failure = None
+            self._callers.append(until)
+            self._wanted = max(self._wanted, until)
+            self._leaving = leaving
+            self._most_threads = min(threads, self._most_threads or threads)
+            more = max(0, self._most_threads - self._threads)
+            self._threads += more
+        try:
+            if threads == 1 and more:
+                self._work()
+            else:
+                for _ in range(more):
+                    executor.submit(self._work)
+            with self._changed:
+                # No time limit of its own: a step that hangs is ended together with its process.
+                self._stopped.wait_for(lambda: self._has_stopped(until))
+                if self._failure is not None:
+                    raise self._failure
+        finally:
+            with self._changed:
+                self._callers.remove(until)
+
+    def still(self) -> threading.Condition:
+        """To be entered for a look at the flights: no band begins, goes on or ends meanwhile."""
+        return self._changed
+
+    def _has_stopped(self, until: int) -> bool:
+        return self._threads == 0 or (self._done >= until and self._failure is None)
 
     def _work(self) -> None:
         while (flight := self._take()) is not None:
@@ -85,7 +119,7 @@ class Wavefront:
             except BaseException as error:  # `run` raises it, in the thread that called
                 with self._changed:
                     flight.busy = False
-                    self._left += 1
+                    self._taken -= 1
                     if isinstance(error, OutOfMemory) and not flight.alone:
                         self._most_threads = 1
                     else:
@@ -95,30 +129,46 @@ class Wavefront:
             with self._changed:
                 flight.busy = False
                 flight.segment += 1
+                self._done += 1
                 if flight.segment == self._segments:
                     self.flights.remove(flight)
                 self._changed.notify_all()
+                if self._done in self._callers:
+                    self._stopped.notify_all()
 
     def _take(self) -> Flight | None:
-        with self._changed:
-            while True:
-                if self._left == 0 or self._failure is not None or self._threads > self._most_threads:
-                    break
-                try:
-                    flight = self._next()
-                except BaseException as error:  # as above
-                    self._failure = error
-                    break
+        """The next work of the calling thread; None: it is to stop, and counts no more."""
+        while True:
+            with self._changed:
+                flight = self._wait_for_work()
                 if flight is not None:
-                    flight.busy, flight.alone = True, self._threads == 1
-                    self._left -= 1
                     return flight
-                if not any(flight.busy for flight in self.flights):
-                    break
-                self._changed.wait()
-            self._threads -= 1
-            self._changed.notify_all()
-            return None
+                leaving, self._leaving = self._leaving, None
+                if leaving is None or self._failure is not None:
+                    self._threads -= 1
+                    self._changed.notify_all()
+                    self._stopped.notify_all()
+                    return None
+            # It may have more to do when this returns.
+            leaving()
+
+    def _wait_for_work(self) -> Flight | None:
+        while True:
+            nothing_left = self._taken >= self._wanted
+            if nothing_left or self._failure is not None or self._threads > self._most_threads:
+                return None
+            try:
+                flight = self._next()
+            except BaseException as error:  # as above
+                self._failure = error
+                return None
+            if flight is not None:
+                flight.busy, flight.alone = True, self._threads == 1
+                self._taken += 1
+                return flight
+            if not any(flight.busy for flight in self.flights):
+                return None
+            self._changed.wait()
 
     def _next(self) -> Flight | None:
         large, most_large = self._large_from, math.ceil(self._most_threads * _LARGE_SHARE)

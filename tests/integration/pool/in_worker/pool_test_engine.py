@@ -86,7 +86,7 @@ class _HandledRun:
             raise MemoryError
         self.inner.feed(rows)
 
-    def step(self) -> Any:
+    def step(self, *leaving: Any) -> Any:
         _note("steps", str(self.inner.plan.width))
         while (_FOLDER / "hold").exists() and self.inner.plan.width != WARM_PIXELS:
             (_FOLDER / "held").touch()
@@ -100,4 +100,4 @@ class _HandledRun:
             if kind == "RuntimeError":
                 raise RuntimeError("an inner secret")
             raise getattr(errors, kind)("as told", device_bytes=5)
-        return self.inner.step()
+        return self.inner.step(*leaving)
