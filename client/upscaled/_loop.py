@@ -160,12 +160,19 @@ class LoopThread:
             loop.close()
 
     def stop(self, last: Coroutine[Any, Any, object]) -> None:
-        """Runs `last`, cancels what is left, and ends the thread. Stopping twice is harmless."""
+        """Runs `last`, cancels what is left, and ends the thread. Stopping twice is harmless.
+
+        Waits for all that, but in the thread itself, where the garbage collector may run the finaliser of a
+        client that was not closed.
+        """
         with self._lock:
             loop, thread, mine = self._loop, self._thread, os.getpid() == self._pid
             already, self._closed = self._closed, True
         if already or loop is None or thread is None or not mine:
             last.close()
+            return
+        if thread is threading.current_thread():
+            _stop_from_within(loop, last)
             return
         ending = _Call(_wind_up(last))
         try:
@@ -174,6 +181,22 @@ class LoopThread:
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(_STOP_SECONDS)
+
+
+_stopping_from_within: set[asyncio.Task[None]] = set()
+"""A loop itself keeps no strong reference to its tasks."""
+
+
+def _stop_from_within(loop: asyncio.AbstractEventLoop, last: Coroutine[Any, Any, object]) -> None:
+    def end(task: asyncio.Task[None]) -> None:
+        _stopping_from_within.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody is there to be told
+        loop.stop()
+
+    task = loop.create_task(_wind_up(last))
+    _stopping_from_within.add(task)
+    task.add_done_callback(end)
 
 
 async def _wind_up(last: Coroutine[Any, Any, object]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import sys
 import threading
+import time
+import weakref
 from types import FrameType
 from typing import Any
 
 import pytest
 
+from upscaled._errors import ClientClosedError
 from upscaled._loop import LoopThread
 
 
@@ -50,6 +54,38 @@ def test_a_finaliser_that_runs_in_the_loops_own_thread_is_done_too() -> None:
     loop.run(collect_here())
     assert ran.wait(10)
     loop.stop(_nothing())
+
+
+def test_a_client_that_is_collected_in_its_own_thread_ends_there_without_being_waited_for() -> None:
+    ended = threading.Event()
+
+    class Owner:
+        """As a client: stopped when it is collected, unless it was closed."""
+
+        def __init__(self) -> None:
+            self.loop = LoopThread()
+            self.finalizer = weakref.finalize(self, self.loop.stop, self._last())
+
+        @staticmethod
+        async def _last() -> None:
+            ended.set()
+
+    owners = [Owner()]
+
+    async def collect_here() -> threading.Thread:
+        owners.clear()
+        gc.collect()
+        return threading.current_thread()
+
+    loop = owners[0].loop
+    began = time.monotonic()
+    thread = loop.run(collect_here())
+    assert time.monotonic() - began < 5
+    assert ended.wait(10)
+    thread.join(10)
+    assert not thread.is_alive()
+    with pytest.raises(ClientClosedError):
+        loop.run(_nothing())
 
 
 def test_a_finaliser_after_the_end_is_dropped() -> None:
