@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests.integration.engine.truth import (
     ANIME,
     GENERAL,
@@ -160,6 +161,73 @@ def test_steps_that_overlap_give_the_same_bytes(
     np.testing.assert_array_equal(result, expected)
 
 
+class _FailingOnce:
+    """A network in bands whose work fails once, after so much of it."""
+
+    def __init__(self, network: BandNetwork, after: int) -> None:
+        self._network = network
+        self._left = after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def run(self, *arguments: Any) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise ProcessingFailed("as told")
+        self._network.run(*arguments)
+
+
+@pytest.mark.parametrize("after", [1, 30, 100])
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_step_that_fails_loses_no_rows_that_it_had_finished(
+    after: int,
+    parallel: int,
+    load_weights: Load,
+    networks: Networks,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+) -> None:
+    weights, image, network = load_weights(VIDEO), photo(40, 96), networks(VIDEO, "ncnn").bands()
+    plan = _plan(network, weights, (40, 96), 8, parallel=parallel, rounds_per_step=2)
+    expected = driven(BandsRun(network, plan, 8, executor), image)
+    run = BandsRun(cast("BandNetwork", _FailingOnce(network, after)), plan, 8, executor)
+    run.feed(image)
+    rows, failures = [], 0
+    while not run.done:
+        try:
+            rows.append(run.step())
+        except ProcessingFailed:
+            failures += 1
+    run.close()
+    assert failures == 1
+    np.testing.assert_array_equal(np.concatenate(rows), expected)
+
+
+def test_a_step_that_fails_at_its_end_does_not_hold_up_the_next(
+    load_weights: Load,
+    networks: Networks,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    weights, image, network = load_weights(VIDEO), photo(40, 96), networks(VIDEO, "ncnn").bands()
+    run = BandsRun(network, _plan(network, weights, (40, 96), 8), 8, executor)
+    run.feed(image)
+
+    def fail() -> None:
+        monkeypatch.undo()
+        raise MemoryError
+
+    monkeypatch.setattr(run._finished, "take", fail)
+    with ThreadPoolExecutor(1) as callers:
+        following: list[Future[NDArray[Any]]] = []
+        with pytest.raises(MemoryError):
+            run.step(lambda: following.append(callers.submit(run.step)))
+        assert len(following[0].result(60)) > 0
+    run.close()
+
+
 def test_who_computed_what_does_not_show(
     load_weights: Load, networks: Networks, photo: Photo, executor: ThreadPoolExecutor
 ) -> None:
@@ -262,7 +330,7 @@ def test_the_engine_plans_and_runs_bands(name: str, backend: Any, tmp_path: Path
 
 _MEASURE = """
 import resource, sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 import numpy as np
 from upscaled_server.engine.device import choose_device

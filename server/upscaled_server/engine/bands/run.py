@@ -115,12 +115,13 @@ class BandsRun:
         number = self._steps
         try:
             self._wavefront.run(self._units_after(number), self.plan.parallel, self._executor, leaving)
+            self._wait_for_turn(number)
+            # Not of a step that fails: the next one gives what this one finished.
+            rows = self._finished.take()
+            self._forget_rows()
         finally:
+            self._wait_for_turn(number)
             with self._ending:
-                # No time limit of its own: a step that hangs is ended together with its process.
-                self._ending.wait_for(lambda: self._steps_ended == number - 1)
-                rows = self._finished.take()
-                self._forget_rows()
                 self._steps_ended = number
                 self._ending.notify_all()
         return rows
@@ -134,6 +135,11 @@ class BandsRun:
         self._wavefront.flights.clear()
         self._window.clear()
         self._on_close()
+
+    def _wait_for_turn(self, number: int) -> None:
+        with self._ending:
+            # No time limit of its own: a step that hangs is ended together with its process.
+            self._ending.wait_for(lambda: self._steps_ended == number - 1)
 
     def _units_after(self, steps: int) -> int:
         return int(self.plan.bands_after(steps) * self._segments)
