@@ -135,9 +135,15 @@ async def test_without_nats_nothing_is_published_takers_wait_and_all_goes_on_aft
                 while not queue.connected:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             assert lease is not None
+            left = 1
+            if lease.item.id == "held":
+                # NATS writes that it handed something out a moment later: killed before that, it forgot it.
+                assert lease.deliveries == 1
+                await lease.done()
+                left, lease = 0, await take(queue)
             assert lease.item.id == "later"
             await lease.done()
-            assert await messages(queue) == 1
+            assert await messages(queue) == left
 
 
 async def test_what_was_published_outlives_kill_9_of_nats(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ class Lease:
 
     Times are taken before NATS is asked: what it grants lasts longer than what is believed here. A node that
     was cut off and does not know yet that it leads no more may grant what the others do not, for some
-    seconds; so who stores an outcome must still check that nobody else began anew.
+    seconds, and a single node that is killed within some milliseconds after it handed an item out has
+    forgotten that when it comes back; so who stores an outcome must still check that nobody else began anew.
     """
 
     def __init__(
