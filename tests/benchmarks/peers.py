@@ -3,8 +3,9 @@
     python -m tests.benchmarks.peers [--short] [--cases TEXT,TEXT] [--add] [--budget-minutes N] [--out FILE]
 
 Every entrant has a process of its own, so that its peak memory is its own; all of them are alive at once and
-take turns, so that a slow minute of the machine hits all alike. The first round of each case is a warm-up and
-is dropped. Running out of memory or time is a result, and recorded.
+take turns, so that a slow minute of the machine hits all alike; the engine and end to end take several in
+each round, as their ratio is near one. The first round of each case is a warm-up and is dropped. Running out
+of memory or time is a result, and recorded.
 
 A full run takes about three hours on two cores. It can be made in parts: with `--add` the cases
 that the file already holds are left out and the others added to it, if the machine and the versions are the
@@ -17,6 +18,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from tests.benchmarks.contest.cases import FULL, SHORT, Case, expected_minutes, 
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
 from tests.benchmarks.contest.record import Record, moment
+from tests.benchmarks.contest.turns import turns
 from upscaled_server.engine.machine import usable_memory
 
 # Measured rounds of a case: as many as fit into the time, within these bounds.
@@ -63,23 +66,25 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[d
                 EntrantProcess(name, case, image, bounds.limit_bytes, errors, limit_seconds=limit)
             )
 
-        entrants = [start(name) for name in names]
-        warm_up = {entrant.name: entrant.run(warm_up=True) for entrant in entrants}
-        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(bounds.seconds / max(sum(warm_up.values()), 1e-3))))
+        entrants = {name: start(name) for name in names}
+        warm_up = {name: entrant.run(warm_up=True) for name, entrant in entrants.items()}
+        one = sum(warm_up[name] for name in turns(names, warm_up, 0))
+        rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(bounds.seconds / max(one, 1e-3))))
         for number in range(rounds):
-            # Turning the order round takes away what there is to gain from coming after somebody.
-            for entrant in entrants if number % 2 == 0 else reversed(entrants):
-                if number == 0 or warm_up[entrant.name] < LONG_SECONDS:
-                    entrant.run()
-        reference = next((entrant for entrant in entrants if entrant.name == TRUTH and entrant.runs), None)
-        if reference is None and any(entrant.runs for entrant in entrants):
+            for name in turns(names, warm_up, number):
+                if number == 0 or warm_up[name] < LONG_SECONDS:
+                    entrants[name].run()
+        reference = entrants.get(TRUTH)
+        if (reference is None or not reference.runs) and any(each.runs for each in entrants.values()):
             reference = start(STRIPS)
             reference.run(warm_up=True)
-        compared_with = _measure_accuracy(entrants, reference, folder)
-        return {entrant.name: asdict(entrant.outcome) for entrant in entrants}, compared_with
+        compared_with = _measure_accuracy(entrants.values(), reference, folder)
+        return {name: asdict(entrant.outcome) for name, entrant in entrants.items()}, compared_with
 
 
-def _measure_accuracy(entrants: list[EntrantProcess], reference: EntrantProcess | None, folder: Path) -> str:
+def _measure_accuracy(
+    entrants: Iterable[EntrantProcess], reference: EntrantProcess | None, folder: Path
+) -> str:
     """The name of the reference; empty where there is none."""
     if reference is None or not reference.save(folder / "truth.npy"):
         return ""

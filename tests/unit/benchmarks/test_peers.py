@@ -14,6 +14,7 @@ from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, exp
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
 from tests.benchmarks.contest.record import Record
+from tests.benchmarks.contest.turns import turns
 from tests.conftest import REPO
 
 RENDER = runpy.run_path(str(REPO / "scripts" / "render_benchmarks.py"))
@@ -88,6 +89,27 @@ def test_strips_are_the_whole_image_where_that_is_too_large(tmp_path: Path) -> N
     found = compare(results[1], results[0])
     assert found["largest"] in (0, 1)
     assert (found["share"] or 0) < 1e-4
+
+
+def test_those_whose_ratio_is_near_one_run_beside_each_other_throughout_a_round() -> None:
+    names = ["engine", "end_to_end", "a", "b", "c"]
+    seconds = dict.fromkeys(names, 1.0)
+    first = turns(names, seconds, 0)
+    assert first == [*names[:2], "a", "c", *names[:2], "b", *names[:2]]
+    assert turns(names, seconds, 1) == first[::-1]
+    assert turns(names, seconds, 2) == first
+
+
+def test_everybody_has_one_turn_where_an_image_takes_long() -> None:
+    names = ["engine", "end_to_end", "a", "b"]
+    seconds = {"engine": 9.0, "end_to_end": 11.0, "a": 1.0, "b": 100.0}
+    assert turns(names, seconds, 0) == names
+    assert turns(names, seconds, 1) == names[::-1]
+
+
+@pytest.mark.parametrize("names", [["a"], ["engine"], ["a", "end_to_end"], list(ENTRANTS)])
+def test_nobody_is_left_out_of_a_round(names: list[str]) -> None:
+    assert set(turns(names, dict.fromkeys(names, 0.0), 0)) == set(names)
 
 
 def _head(**machine: object) -> dict[str, object]:
