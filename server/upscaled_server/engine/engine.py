@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from upscaled_server.engine.opening import open_planned_run
 from upscaled_server.engine.planning import device_for, plan_image
 from upscaled_server.engine.provenance import Provenance
 from upscaled_server.engine.run import Bits, Planes, Run
+from upscaled_server.engine.threads import started_threads
 from upscaled_server.engine.together import Outcome, step_together
 from upscaled_server.engine.traits import network_traits
 from upscaled_server.engine.variant import Variant
@@ -59,7 +59,7 @@ class Engine:
         self._loaded: OrderedDict[Variant, _Loaded] = OrderedDict()
         self._lock = threading.Lock()
         self._loading: dict[Variant, threading.Lock] = {}
-        self._executor = ThreadPoolExecutor(max_workers=device.parallel, thread_name_prefix="upscaled-piece")
+        self._executor = started_threads(device.parallel, "upscaled-piece")
 
     @property
     def loaded(self) -> tuple[str, ...]:

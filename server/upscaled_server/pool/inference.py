@@ -10,10 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from upscaled_server.engine.threads import started_threads
 from upscaled_server.tiling.plan import RunPlan
 
 AT_ONCE = 2
@@ -46,7 +47,7 @@ class Inference:
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(AT_ONCE, "inference")
+        self._threads = started_threads(AT_ONCE, "inference")
         self._lock = threading.Lock()
         self._waiting: deque[Step] = deque()
         self._running: list[Step] = []

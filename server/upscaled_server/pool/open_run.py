@@ -141,8 +141,8 @@ class OpenRun:
         self.check_open()
         self._feed_what_is_put_down()
         rows: NDArray[Any] = self.run.step(leaving)
-        self._feed_what_is_put_down()
-        return rows, {**self.status(), "pixels": pixels}
+        status = self._feed_what_is_put_down()
+        return rows, {**status, "pixels": pixels}
 
     async def _pick_up(self, errands: Executor) -> None:
         if sum(each.rows.nbytes for each in self._put_down) < COPY_ELSEWHERE_BYTES:
@@ -150,7 +150,8 @@ class OpenRun:
         else:
             await asyncio.get_running_loop().run_in_executor(errands, self._feed_what_is_put_down)
 
-    def _feed_what_is_put_down(self) -> None:
+    def _feed_what_is_put_down(self) -> Message:
+        """The status then: no other thread feeds while it is taken."""
         with self._feeding:
             while self._put_down:
                 each = self._put_down.popleft()
@@ -160,3 +161,4 @@ class OpenRun:
                     each.done.set_result(self.status())
                 except Exception as error:  # whoever brought the rows gets it
                     each.done.set_exception(error)
+            return self.status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -221,10 +222,11 @@ def test_a_step_that_fails_at_its_end_does_not_hold_up_the_next(
 
     monkeypatch.setattr(run._finished, "take", fail)
     with ThreadPoolExecutor(1) as callers:
-        following: list[Future[NDArray[Any]]] = []
+        following: queue.SimpleQueue[Future[NDArray[Any]]] = queue.SimpleQueue()
         with pytest.raises(MemoryError):
-            run.step(lambda: following.append(callers.submit(run.step)))
-        assert len(following[0].result(60)) > 0
+            run.step(lambda: following.put(callers.submit(run.step)))
+        # A step may return before its first thread has left.
+        assert len(following.get(timeout=60).result(60)) > 0
     run.close()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -186,6 +187,60 @@ def test_a_failure_ends_the_step_after_the_others_have_stopped(executor: ThreadP
         recorder.wavefront.run(1000, 3, executor)
     assert recorder.at_once == 0
     assert (2, 3) not in recorder.done
+
+
+def test_a_failure_of_what_is_called_when_a_thread_leaves_is_the_steps(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(3)
+
+    def leaving() -> None:
+        raise RuntimeError("can't start new thread")
+
+    with ThreadPoolExecutor(1) as callers:
+        with pytest.raises(RuntimeError, match="new thread"):
+            callers.submit(recorder.wavefront.run, 1000, 2, executor, leaving).result(10)
+        callers.submit(recorder.wavefront.run, 1000, 2, executor, None).result(10)
+    assert len(recorder.done) == 3 * SEGMENTS
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_threads_that_cannot_be_had_fail_the_step_and_are_not_waited_for(
+    refused: int, executor: ThreadPoolExecutor
+) -> None:
+    recorder = Recorder(3)
+    starts = itertools.count()
+
+    class Full(Executor):
+        def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+            if next(starts) == refused:
+                raise RuntimeError("cannot schedule new futures")
+            return executor.submit(work, *arguments, **named)
+
+    with ThreadPoolExecutor(1) as callers:
+        with pytest.raises(RuntimeError, match="new futures"):
+            callers.submit(recorder.wavefront.run, 5, 2, Full()).result(10)
+        assert recorder.at_once == 0
+        callers.submit(recorder.wavefront.run, 1000, 2, executor).result(10)
+    assert len(recorder.done) == 3 * SEGMENTS
+    _assert_in_order(recorder.done)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_thread_that_others_work_keeps_from_beginning_is_not_waited_for(fails: bool) -> None:
+    recorder, let_go, submitted = Recorder(3), threading.Event(), itertools.count()
+    if fails:
+        recorder.failing = (2, 4)
+
+    class Shared(ThreadPoolExecutor):
+        def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+            if next(submitted) == 1:
+                super().submit(let_go.wait, 10)
+            return super().submit(work, *arguments, **named)
+
+    with Shared(1) as executor, ThreadPoolExecutor(1) as callers:
+        error = callers.submit(recorder.wavefront.run, 1000, 2, executor).exception(5)
+        assert isinstance(error, ProcessingFailed) if fails else error is None
+        let_go.set()
+    assert len(recorder.done) == 3 * SEGMENTS - fails
 
 
 def test_where_memory_is_short_one_thread_goes_on_alone(executor: ThreadPoolExecutor) -> None:

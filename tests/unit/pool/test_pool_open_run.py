@@ -13,7 +13,7 @@ import pytest
 
 from upscaled_server.errors import ProcessingFailed
 from upscaled_server.pool.inference import Inference
-from upscaled_server.pool.open_run import OpenRun
+from upscaled_server.pool.open_run import OpenRun, _PutDown
 from upscaled_server.pool.protocol import RunClosed
 from upscaled_server.tiling.plan import RunPlan
 
@@ -158,6 +158,41 @@ async def test_rows_that_come_when_a_step_has_looked_for_them_the_last_time_are_
     desk.run.status_goes_on.set()
     assert (await asyncio.wait_for(fed, _LONG))["rows_fed"] == 32
     await step
+
+
+async def test_a_status_is_of_one_moment_while_the_step_behind_feeds(desk: _Desk) -> None:
+    """What was fed and what is wanted are not read with rows in between, which would be counted twice."""
+    await desk.feed()
+    entry, run = desk.entry, desk.run
+    read, fed = threading.Event(), threading.Event()
+
+    def wanted(run: _Run) -> int:
+        found = max(0, run.given + 16 - run.fed)
+        if run.given and not read.is_set():
+            read.set()
+            fed.wait(0.2)
+        return found
+
+    class Held(_Run):
+        rows_wanted = property(wanted)
+
+    run.__class__ = Held
+
+    def feed() -> None:
+        assert read.wait(_LONG)
+        entry._put_down.append(_PutDown(_ROWS))
+        entry._feed_what_is_put_down()
+        fed.set()
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    step = desk.step()
+    await _begun(desk)
+    desk.run.let_go.release()
+    status = (await step)[1]
+    await asyncio.to_thread(feeding.join)
+    assert status["rows_fed"] + status["rows_wanted"] == 32
+    assert entry.status()["rows_fed"] == 32
 
 
 async def test_rows_that_do_not_fit_fail_whoever_brought_them_and_the_step_that_needs_them(

@@ -72,7 +72,8 @@ class BandsRun:
 
     @property
     def done(self) -> bool:
-        return self._flow.complete and not self._wavefront.flights
+        with self._wavefront.still():
+            return self._all_computed
 
     @property
     def state_bytes(self) -> int:
@@ -136,6 +137,11 @@ class BandsRun:
         self._window.clear()
         self._on_close()
 
+    @property
+    def _all_computed(self) -> bool:
+        """For those who are where no band begins meanwhile: the last one completes the flow first."""
+        return self._flow.complete and not self._wavefront.flights
+
     def _wait_for_turn(self, number: int) -> None:
         with self._ending:
             # No time limit of its own: a step that hangs is ended together with its process.
@@ -176,11 +182,11 @@ class BandsRun:
 
     def _forget_rows(self) -> None:
         """Let go of what no band will read again."""
-        if self.done:
-            self._window.clear()
-            self._carried.clear()
-            return
         with self._wavefront.still():
+            if self._all_computed:
+                self._window.clear()
+                self._carried.clear()
+                return
             first = self._flow.first_image_row()
             for flight in self._wavefront.flights:
                 for work in flight.band.works[flight.segment :]:

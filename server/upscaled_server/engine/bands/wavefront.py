@@ -64,8 +64,10 @@ class Wavefront:
         self._wanted = 0
         self._taken = 0
         self._done = 0
+        # Those that were submitted and have not stopped; some may not have begun.
         self._threads = 0
         self._most_threads = 0
+        self._exhausted = False
         self._callers: list[int] = []
         self._leaving: Callable[[], None] | None = None
         self._failure: BaseException | None = None
@@ -78,12 +80,13 @@ class Wavefront:
         At most so many bands are computed at a time. `leaving` is called when the first thread finds no more
         to do.
 
-        Raises what `compute` and `begin` raise, after every thread has stopped. Where `compute` raises
-        `OutOfMemory` with others at work, it is tried again alone.
+        Raises what `compute`, `begin` and `leaving` raise, when nothing is computed any more. Where `compute`
+        raises `OutOfMemory` with others at work, it is tried again alone.
         """
         with self._changed:
             if not self._callers:
                 self._failure = None
+            self._exhausted = False
             self._callers.append(until)
             self._wanted = max(self._wanted, until)
             self._leaving = leaving
@@ -94,8 +97,7 @@ class Wavefront:
             if threads == 1 and more:
                 self._work()
             else:
-                for _ in range(more):
-                    executor.submit(self._work)
+                self._start(more, executor)
             with self._changed:
                 # No time limit of its own: a step that hangs is ended together with its process.
                 self._stopped.wait_for(lambda: self._has_stopped(until))
@@ -109,22 +111,42 @@ class Wavefront:
         """To be entered for a look at the flights: no band begins, goes on or ends meanwhile."""
         return self._changed
 
+    def _start(self, count: int, executor: Executor) -> None:
+        for number in range(count):
+            try:
+                executor.submit(self._work)
+            except BaseException as error:  # `run` raises it, when those that did start have stopped
+                with self._changed:
+                    self._threads -= count - number
+                    self._fail(error)
+                return
+
     def _has_stopped(self, until: int) -> bool:
-        return self._threads == 0 or (self._done >= until and self._failure is None)
+        if self._failure is None and self._done >= until:
+            return True
+        # Threads that have not begun, since others' work is before them in the executor, will find nothing.
+        nothing_runs = self._taken == self._done
+        return nothing_runs and (self._failure is not None or self._exhausted)
+
+    def _fail(self, error: BaseException) -> None:
+        """`run` raises it, in the thread that called."""
+        self._failure = self._failure or error
+        self._changed.notify_all()
+        self._stopped.notify_all()
 
     def _work(self) -> None:
         while (flight := self._take()) is not None:
             try:
                 self._compute(flight)
-            except BaseException as error:  # `run` raises it, in the thread that called
+            except BaseException as error:
                 with self._changed:
                     flight.busy = False
                     self._taken -= 1
                     if isinstance(error, OutOfMemory) and not flight.alone:
                         self._most_threads = 1
+                        self._changed.notify_all()
                     else:
-                        self._failure = self._failure or error
-                    self._changed.notify_all()
+                        self._fail(error)
                 continue
             with self._changed:
                 flight.busy = False
@@ -150,7 +172,11 @@ class Wavefront:
                     self._stopped.notify_all()
                     return None
             # It may have more to do when this returns.
-            leaving()
+            try:
+                leaving()
+            except BaseException as error:
+                with self._changed:
+                    self._fail(error)
 
     def _wait_for_work(self) -> Flight | None:
         while True:
@@ -159,14 +185,15 @@ class Wavefront:
                 return None
             try:
                 flight = self._next()
-            except BaseException as error:  # as above
-                self._failure = error
+            except BaseException as error:
+                self._fail(error)
                 return None
             if flight is not None:
                 flight.busy, flight.alone = True, self._threads == 1
                 self._taken += 1
                 return flight
             if not any(flight.busy for flight in self.flights):
+                self._exhausted = True
                 return None
             self._changed.wait()
 
