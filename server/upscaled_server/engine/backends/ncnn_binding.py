@@ -30,9 +30,6 @@ _ROUND_VALUES = 1 << 15
 
 _ALLOCATION_FAILED = -100
 
-# Of a block of a pool, to be given.
-_WANTED_SHARE = 0.5
-
 
 def load_net(param: bytes, weights: bytes, threads: int) -> Any:
     """A net of these files, which must have passed our checks: fp32, Winograd, no Vulkan.
@@ -78,7 +75,7 @@ class Call:
     """
 
     def __init__(self, net: Any, allocator: Any = None) -> None:
-        """`allocator` must outlive what is taken; without one the net's own pool is used."""
+        """`allocator`: of `ncnn_memory`; without one the net's own pool is used, and a copy is taken."""
         self._extractor = net.create_extractor()
         self._extractor.set_light_mode(True)
         if allocator is not None:
@@ -160,16 +157,6 @@ def _round_luma(planes: NDArray[Any], out: NDArray[Any]) -> None:
             plane *= np.float32(weight) * full
             luma += plane
         out[start:end, :, 0] = luma
-
-
-def memory_pool() -> Any:
-    """Memory that is used again and again; unlike ncnn's own pools it gives no block of which less than half
-    is wanted."""
-    import ncnn
-
-    pool = ncnn.PoolAllocator()
-    pool.set_size_compare_ratio(_WANTED_SHARE)
-    return pool
 
 
 def packed_view(mat: Any) -> NDArray[np.float32]:
