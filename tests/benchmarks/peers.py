@@ -40,7 +40,7 @@ MIN_ROUNDS, MAX_ROUNDS = 3, 7
 # How long a case waits for what the one before left in the load average, which the record has.
 _SETTLE_SECONDS = 180.0
 # Who needs longer than this for one image takes part in the first round only.
-LONG_SECONDS = 60.0
+LONG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
