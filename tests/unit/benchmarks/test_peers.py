@@ -50,7 +50,7 @@ def test_an_entrant_without_memory_is_a_result_and_not_an_error(tmp_path: Path) 
     np.save(tmp_path / "image.npy", picture(case))
     with (tmp_path / "log").open("wb") as log:
         # Enough to begin, too little for a network.
-        with EntrantProcess("engine", case, tmp_path / "image.npy", 120 << 20, log) as entrant:
+        with EntrantProcess("engine", case, tmp_path / "image.npy", 160 << 20, log) as entrant:
             entrant.run()
             assert not entrant.save(tmp_path / "out.npy")
         assert "memory" in entrant.outcome.failed or "ended" in entrant.outcome.failed
