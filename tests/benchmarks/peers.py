@@ -39,8 +39,6 @@ from upscaled_server.engine.machine import usable_memory
 MIN_ROUNDS, MAX_ROUNDS = 3, 7
 # How long a case waits for what the one before left in the load average, which the record has.
 _SETTLE_SECONDS = 180.0
-# Who needs longer than this for one image takes part in the first round only.
-LONG_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,7 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[d
         rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(bounds.seconds / max(one, 1e-3))))
         for number in range(rounds):
             for name in turns(names, warm_up, number):
-                if number == 0 or warm_up[name] < LONG_SECONDS:
-                    entrants[name].run()
+                entrants[name].run()
         reference = entrants.get(TRUTH)
         if (reference is None or not reference.runs) and any(each.runs for each in entrants.values()):
             reference = start(STRIPS)

@@ -100,11 +100,14 @@ def test_those_whose_ratio_is_near_one_run_beside_each_other_throughout_a_round(
     assert turns(names, seconds, 2) == first
 
 
-def test_everybody_has_one_turn_where_an_image_takes_long() -> None:
+def test_who_needs_long_for_an_image_runs_once_and_of_those_near_one_once_in_a_round() -> None:
     names = ["engine", "end_to_end", "a", "b"]
-    seconds = {"engine": 9.0, "end_to_end": 11.0, "a": 1.0, "b": 100.0}
+    seconds = {"engine": 29.0, "end_to_end": 31.0, "a": 1.0, "b": 100.0}
     assert turns(names, seconds, 0) == names
-    assert turns(names, seconds, 1) == names[::-1]
+    assert turns(names, seconds, 1) == ["a", "end_to_end", "engine"]
+    assert turns(names, seconds, 2) == ["engine", "end_to_end", "a"]
+    seconds = {"engine": 9.0, "end_to_end": 11.0, "a": 31.0, "b": 31.0}
+    assert turns(names, seconds, 2) == names[:2] * 3
 
 
 @pytest.mark.parametrize("names", [["a"], ["engine"], ["a", "end_to_end"], list(ENTRANTS)])
