@@ -30,9 +30,8 @@ from tests.benchmarks.card.end_to_end import end_to_end
 from tests.benchmarks.card.timing import matrix_rate, seconds_of
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
+from tests.benchmarks.contest.arithmetic import operations
 from tests.benchmarks.contest.cases import picture
-from tests.benchmarks.contest.weights import spec_of
-from upscaled_server.engine.multiply_adds import multiply_adds_per_pixel
 
 NO_CARD = "there is no CUDA card that torch can use here, so nothing was measured"
 
@@ -70,8 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_case(case: CardCase, device: torch.device, rounds: int, rate: float) -> dict[str, Any]:
     """Everybody on one model and size."""
-    operations = 2 * multiply_adds_per_pixel(spec_of(case.model).architecture) * case.width * case.height
-    print(f"\n{case}, {operations / 1e12:.3g} TFLOP an image")
+    count = operations(case.model, case.width, case.height)
+    print(f"\n{case}, {count / 1e12:.3g} TFLOP an image")
     image = picture(case)  # type: ignore[arg-type]  # anything with a width and a height
     expected = truth(case, image, device)
     _forget(device)
@@ -79,14 +78,14 @@ def run_case(case: CardCase, device: torch.device, rounds: int, rate: float) -> 
     for name, (title, prepare) in (HOST | DEVICE).items():
         results[name] = result = _measured(prepare, case, image, device, rounds, expected)
         if "seconds" in result:
-            _count(result, operations, rate)
+            _count(result, count, rate)
         _print(title, result)
         _forget(device)
     results["end_to_end"] = result = _end_to_end(case, image, device, rounds, expected)
     if "images_per_second" in result and "images_per_second" in results["engine_together"]:
         result["of_engine"] = result["images_per_second"] / results["engine_together"]["images_per_second"]
     _print("PNG, client to server and back", result)
-    return {**asdict(case), "operations": operations, "results": results}
+    return {**asdict(case), "operations": count, "results": results}
 
 
 def _measured(

@@ -28,6 +28,7 @@ import numpy as np
 
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
+from tests.benchmarks.contest.arithmetic import matrix_flops, operations
 from tests.benchmarks.contest.cases import FULL, SHORT, Case, expected_minutes, picture, source
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
@@ -50,8 +51,18 @@ class Bounds:
     upscale_seconds: float
 
 
-def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[dict[str, Any], str]:
-    """All entrants on one model and size: the results by entrant, and what they were compared with."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of a case: results by entrant, who they were `compared_with`, and how many operations a second the
+    machine's cores do in a product of matrices, once in each round."""
+
+    results: dict[str, Any]
+    compared_with: str
+    matrix_flops: list[float]
+
+
+def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> Measured:
+    """All entrants on one model and size."""
     with tempfile.TemporaryDirectory(prefix="upscaled-contest-") as temporary, ExitStack() as stack:
         folder = Path(temporary)
         np.save(folder / "image.npy", picture(case))
@@ -68,7 +79,10 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[d
         warm_up = {name: entrant.run(warm_up=True) for name, entrant in entrants.items()}
         one = sum(warm_up[name] for name in turns(names, warm_up, 0))
         rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(bounds.seconds / max(one, 1e-3))))
+        matrix_flops()  # the first one starts threads
+        rates = []
         for number in range(rounds):
+            rates.append(matrix_flops())
             for name in turns(names, warm_up, number):
                 entrants[name].run()
         reference = entrants.get(TRUTH)
@@ -76,7 +90,8 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> tuple[d
             reference = start(STRIPS)
             reference.run(warm_up=True)
         compared_with = _measure_accuracy(entrants.values(), reference, folder)
-        return {name: asdict(entrant.outcome) for name, entrant in entrants.items()}, compared_with
+        results = {name: asdict(entrant.outcome) for name, entrant in entrants.items()}
+        return Measured(results, compared_with, rates)
 
 
 def _measure_accuracy(
@@ -154,11 +169,13 @@ def main() -> None:
             continue
         machine.settle(0 if options.short else _SETTLE_SECONDS)
         when = moment()
-        results, reference = run_case(
-            case, options.entrants.split(","), bounds, options.out.with_suffix(".log")
-        )
-        record.add(case, results, **when, reference=reference)
-        _print(results)
+        found = run_case(case, options.entrants.split(","), bounds, options.out.with_suffix(".log"))
+        rates = {
+            "operations": operations(case.model, case.width, case.height),
+            "matrix_flops": found.matrix_flops,
+        }
+        record.add(case, found.results, **when, **rates, reference=found.compared_with)
+        _print(found.results)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import selectors
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from tests.benchmarks.contest.cases import REPO, Case
+from tests.benchmarks.contest.entrants import seat
 
 
 @dataclass
@@ -54,6 +56,7 @@ class EntrantProcess:
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=REPO,
+            env=os.environ | dict(seat(name).environment),
         )
         self._answer()
 

@@ -3,15 +3,13 @@ and the promise."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tests.benchmarks.contest.driving import rows_of
 
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
@@ -80,24 +78,7 @@ def driven(run: Run, image: NDArray[Any], chunk: int = 0) -> NDArray[Any]:
 
 def driven_overlapping(run: Run, image: NDArray[Any]) -> NDArray[Any]:
     """All rows of a run in bands, each step called as soon as the one before leaves a core. Closes it."""
-    plan, fed = run.plan, 0
-    steps: SimpleQueue[Future[NDArray[Any]]] = SimpleQueue()
-
-    def call(number: int) -> None:
-        nonlocal fed
-        wanted = plan.rows_for_step(number)
-        if wanted > fed:
-            run.feed(image[fed:wanted])
-            fed = wanted
-        steps.put(callers.submit(run.step, functools.partial(follow, number + 1)))
-
-    def follow(number: int) -> None:
-        if number <= plan.steps:
-            call(number)
-
-    with ThreadPoolExecutor(3) as callers:
-        call(1)
-        rows = [steps.get(timeout=60).result(60) for _ in range(plan.steps)]
+    rows = list(rows_of(run, image))
     assert run.done
     assert run.state_bytes == 0
     run.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,21 +13,67 @@ from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
 from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, expected_minutes, picture
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
+from tests.benchmarks.contest.goals import missed
 from tests.benchmarks.contest.process import EntrantProcess
 from tests.benchmarks.contest.record import Record
 from tests.benchmarks.contest.turns import turns
 from tests.conftest import REPO
 
-RENDER = runpy.run_path(str(REPO / "scripts" / "render_benchmarks.py"))
+SCRIPTS = REPO / "scripts"
 
 
-def test_the_tables_and_the_chart_are_what_the_committed_json_gives() -> None:
-    for path, text in RENDER["outputs"]().items():
+@pytest.fixture
+def published() -> dict[str, Any]:
+    return json.loads((REPO / "docs" / "benchmarks" / "peers.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def tall() -> dict[str, Any]:
+    return json.loads((REPO / "docs" / "benchmarks" / "memory.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def render(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return runpy.run_path(str(SCRIPTS / "render_benchmarks.py"))
+
+
+def test_the_tables_and_the_chart_are_what_the_committed_json_gives(render: dict[str, Any]) -> None:
+    for path, text in render["outputs"]().items():
         assert path.read_text() == text, f"run scripts/render_benchmarks.py: {path.name} is not up to date"
 
 
-def test_every_entrant_has_a_name_in_the_tables() -> None:
-    assert set(ENTRANTS) == set(RENDER["TITLES"])
+def test_what_is_published_reached_its_goals(published: dict[str, Any], tall: dict[str, Any]) -> None:
+    assert missed(published, tall) == []
+
+
+def test_a_goal_that_is_missed_is_said(published: dict[str, Any], tall: dict[str, Any]) -> None:
+    cases = {(case["model"], case["size"]): case["results"] for case in published["cases"]}
+    cases["real-esrgan-x4-plus", "0.14"]["engine"]["seconds"] = [1e3]
+    cases["real-esrgan-x4-v3", "1"]["end_to_end"]["seconds"] = [1e3]
+    cases["real-esrgan-animevideo-v3", "4"]["realesrganer"]["peak_bytes"] = [1]
+    cases["real-esrgan-x4-plus-anime", "0.06"]["engine"]["accuracy"]["largest"] = 2
+    del cases["real-esrgan-x4-v3", "0.3"]["realesrganer"]["seconds"]
+    tall["rows"][0]["peak_bytes"] *= 2
+    tall["rows"][1]["first_rows_seconds"] = 50.0
+    assert len(missed(published, tall)) == 7
+
+
+def test_figures_of_a_card_take_the_place_of_what_is_open(render: dict[str, Any]) -> None:
+    case = {"model": "real-esrgan-x4-plus", "width": 960, "height": 540}
+    engine = {"images_per_second": 17.25, "share_of_matrix_rate": 0.4321}
+    report = {
+        "machine": {"commit": "0123456789abcdef"},
+        "device": {"name": "a card"},
+        "cases": [{**case, "results": {"engine_together": engine, "end_to_end": {"failed": "no server"}}}],
+    }
+    goals = "\n".join(render["card"](report)).splitlines()[6:]
+    assert [line.split("|")[-2].strip() for line in goals if line] == ["17.2", "open", "0.432", "no server"]
+    assert [line.split("|")[-2].strip() for line in render["card"](None)[6:] if line] == ["open"] * 4
+
+
+def test_every_entrant_has_a_name_in_the_tables(render: dict[str, Any]) -> None:
+    assert set(ENTRANTS) == set(render["TITLES"])
 
 
 def test_accuracy_is_that_of_the_formulas() -> None:

@@ -4,7 +4,7 @@ with what is missing."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,19 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upscaled_server.pool.supervisor import ALLOCATOR
+
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """An entrant's title in the tables, and the function that prepares it."""
+    """An entrant's title in the tables, the function that prepares it, and what its process has in the
+    environment beside what is there."""
 
     title: str
     prepare: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 ENTRANTS = {
-    "engine": Seat("upscaled, the engine", "engine:prepare"),
+    "engine": Seat("upscaled, the engine", "engine:prepare", ALLOCATOR),
     "end_to_end": Seat("upscaled, client to server and back, PNG", "end_to_end:prepare"),
     "realesrganer": Seat("RealESRGANer, defaults", "realesrganer:prepare"),
     "realesrganer_256": Seat("RealESRGANer, tile=256", "realesrganer:prepare_256"),
@@ -69,9 +73,14 @@ class Entrant:
     """Closed at the end."""
 
 
+def seat(name: str) -> Seat:
+    """Of one who takes part, or of whom the others are compared with."""
+    return {**ENTRANTS, **_REFERENCES}[name]
+
+
 def preparer(name: str) -> Callable[[str, Pixels], Entrant]:
     """The function that makes an entrant ready."""
-    file, _, function = {**ENTRANTS, **_REFERENCES}[name].prepare.partition(":")
+    file, _, function = seat(name).prepare.partition(":")
     module = importlib.import_module(f"{__name__}.{file}")
     found: Callable[[str, Pixels], Entrant] = getattr(module, function)
     return found

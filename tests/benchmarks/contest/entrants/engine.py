@@ -1,4 +1,5 @@
-"""Our engine in its own process, with the plan that the server would choose."""
+"""Our engine in its own process, as it is in a worker process of the server: with the plan that the server
+would choose, the allocator's settings, and steps that overlap."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.contest.driving import rows_of
 from tests.benchmarks.contest.entrants import Entrant, Pixels
 from tests.benchmarks.contest.weights import options
 from upscaled_server.engine.device import choose_device
@@ -21,14 +23,9 @@ def prepare(model: str, image: Pixels) -> Entrant:
 
     def run() -> Pixels:
         out = np.empty((plan.height * plan.scale, plan.width * plan.scale, 3), np.uint8)
+        given = 0
         run = engine.open_run(model, plan, 8)
-        fed = given = 0
-        while not run.done:
-            while run.rows_wanted:
-                rows = image[fed : fed + run.rows_wanted]
-                run.feed(rows)
-                fed += rows.shape[0]
-            rows = run.step()
+        for rows in rows_of(run, image):
             out[given : given + rows.shape[0]] = rows
             given += rows.shape[0]
         run.close()

@@ -1,0 +1,90 @@
+"""Sections of `docs/benchmarks.md` beside the contest's tables: arithmetic, memory of tall images, cards."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+_ARITHMETIC = """\
+## How much of the machine it uses
+
+How many operations the engine does a second, counting the network's convolutions as they are written, against
+what the same cores do in products of matrices (numpy, fp32, 2048x2048, once in each round of the case). A
+share above 1 is Winograd's: convolutions of 3x3 are computed with a quarter to a fifth of their
+multiplications.
+"""
+
+_MEMORY = """\
+## Memory of tall images
+
+`python -m tests.benchmarks.memory`: an image {width} pixels wide with {model}, whose rows are
+made while they are read and whose result is thrown away. Peak memory is that of the engine's process with
+everything in it. Commit `{commit}`.
+
+| rows | peak memory | planned beside the model | first rows after | all rows after |
+| --: | --: | --: | --: | --: |
+"""
+
+_NO_CARD = (
+    "Open: the code was written and checked on a CPU, and has not yet run on a card. `make bench-gpu` "
+    "measures it, against RealESRGANer in half precision and torch.compile of the plain network."
+)
+_WIDE, _COMPACT = ("real-esrgan-x4-plus", 960, 540), ("real-esrgan-animevideo-v3", 1920, 1080)
+_CARD_GOALS = (
+    (_WIDE, "engine_together", "images_per_second", "images a second", 16),
+    (_COMPACT, "engine_together", "images_per_second", "images a second", 60),
+    (_WIDE, "engine_together", "share_of_matrix_rate", "share of the card's fp16 matrix rate", 0.4),
+    (_WIDE, "end_to_end", "of_engine", "images a second end to end with PNG, of the engine's", 0.9),
+)
+
+
+def arithmetic(cases: list[dict[str, Any]]) -> list[str]:
+    """Of the cases that have the matrix rate."""
+    lines = [
+        _ARITHMETIC,
+        "| | operations an image | engine, a second | matrix product, a second | engine / matrix product |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for case in cases:
+        seconds = case["results"].get("engine", {}).get("seconds")
+        if seconds and "matrix_flops" in case:
+            rate = case["operations"] / statistics.median(seconds)
+            matrix = statistics.median(case["matrix_flops"])
+            lines.append(
+                f"| {case['model']}, {case['width']}x{case['height']} | {case['operations'] / 1e9:,.0f} G | "
+                f"{rate / 1e9:,.0f} G | {matrix / 1e9:,.0f} G | {rate / matrix:.2f} |"
+            )
+    return [*lines, ""] if len(lines) > 3 else []
+
+
+def memory(report: dict[str, Any]) -> list[str]:
+    rows, commit = report["rows"], report["machine"]["commit"][:12]
+    lines = []
+    for each in rows:
+        peak, planned = (f"{each[name] / 2**20:,.0f} MiB" for name in ("peak_bytes", "planned_bytes"))
+        first, last = (f"{each[name]:.1f} s" for name in ("first_rows_seconds", "seconds"))
+        lines.append(f"| {each['height']:,} | {peak} | {planned} | {first} | {last} |")
+    return [_MEMORY.format(**rows[0], commit=commit) + "\n".join(lines), ""]
+
+
+def card(report: dict[str, Any] | None) -> list[str]:
+    """`report`: what `make bench-gpu` saved; None as long as nobody ran it."""
+    if report is None:
+        said = _NO_CARD
+    else:
+        commit = report["machine"]["commit"][:12]
+        said = f"{report['device']['name']}, commit `{commit}`, written by `make bench-gpu`."
+    lines = ["## On a CUDA card", "", said, "", "| | | goal, H200 | measured |", "| --- | --- | --: | --: |"]
+    for case, entrant, field, what, goal in _CARD_GOALS:
+        model, width, height = case
+        found = _found(report, case, entrant, field)
+        lines.append(f"| {model}, {width}x{height} | {what} | {goal:g} | {found} |")
+    return [*lines, ""]
+
+
+def _found(report: dict[str, Any] | None, case: tuple[str, int, int], entrant: str, field: str) -> str:
+    for each in report["cases"] if report else []:
+        if (each["model"], each["width"], each["height"]) == case:
+            result = each["results"].get(entrant, {})
+            return f"{result[field]:.3g}" if field in result else result.get("failed", "not measured")
+    return "open"
