@@ -144,6 +144,12 @@ def _summary(report: dict[str, Any]) -> list[str]:
 def _remarks(case: dict[str, Any]) -> list[str]:
     """What the numbers of a case need beside them."""
     remarks = []
+    engine = case["results"].get("engine", {})
+    if engine.get("seconds") and not engine["notes"].get("as_in_a_worker"):
+        remarks.append(
+            "Here the engine was driven one step after the other and without the allocator's settings, so "
+            "the server has a slight advantage over it."
+        )
     spent = case["results"].get("end_to_end", {}).get("notes", {}).get("cpu_seconds")
     if spent:
         by = ", ".join(f"{who} {seconds:.2f}" for who, seconds in spent.items())

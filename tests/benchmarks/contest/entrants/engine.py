@@ -32,7 +32,12 @@ def prepare(model: str, image: Pixels) -> Entrant:
         return out
 
     def notes() -> dict[str, Any]:
-        return {"backend": device.backend, "plan": plan.to_dict(), "recomputed_share": plan.recomputed_share}
+        return {
+            "backend": device.backend,
+            "plan": plan.to_dict(),
+            "recomputed_share": plan.recomputed_share,
+            "as_in_a_worker": True,
+        }
 
     entrant = Entrant(run, pixels=lambda rows: rows, notes=notes)
     entrant.holding.callback(engine.close)
