@@ -1,4 +1,5 @@
-"""Sections of `docs/benchmarks.md` beside the contest's tables: arithmetic, memory of tall images, cards."""
+"""Sections of `docs/benchmarks.md` beside the contest's tables: arithmetic, processor time, memory of tall
+images, cards."""
 
 from __future__ import annotations
 
@@ -12,6 +13,11 @@ How many operations the engine does a second, counting the network's convolution
 what the same cores do in products of matrices (numpy, fp32, 2048x2048, once in each round of the case). A
 share above 1 is Winograd's: convolutions of 3x3 are computed with a quarter to a fifth of their
 multiplications.
+"""
+
+_SHARES = """\
+Where its processor time goes, by library (`python -m tests.benchmarks.shares`, commit `{commit}`): what is
+not convolution is all that there is to gain without another way to convolve.
 """
 
 _MEMORY = """\
@@ -55,6 +61,20 @@ def arithmetic(cases: list[dict[str, Any]]) -> list[str]:
                 f"{rate / 1e9:,.0f} G | {matrix / 1e9:,.0f} G | {rate / matrix:.2f} |"
             )
     return [*lines, ""] if len(lines) > 3 else []
+
+
+def shares(report: dict[str, Any]) -> list[str]:
+    """Of processor time, by what libraries do."""
+    parts = list(report["cases"][0]["shares"])
+    lines = [
+        _SHARES.format(commit=report["machine"]["commit"][:12]),
+        f"| | {' | '.join(parts)} |",
+        f"| --- |{' --: |' * len(parts)}",
+    ]
+    for case in report["cases"]:
+        found = " | ".join(f"{case['shares'][part]:.0%}" for part in parts)
+        lines.append(f"| {case['model']}, {case['width']}x{case['height']} | {found} |")
+    return [*lines, ""]
 
 
 def memory(report: dict[str, Any]) -> list[str]:

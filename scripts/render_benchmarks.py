@@ -2,9 +2,9 @@
 
     python scripts/render_benchmarks.py [--check]
 
-Reads `peers.json`, `memory.json` and, once somebody had a card, `gpu.json` of `docs/benchmarks`; writes
-`docs/benchmarks.md` and `docs/benchmarks/peers.svg`. Nothing in these two is written by hand, and a test
-checks that they are what the JSON gives.
+Reads `peers.json`, `shares.json`, `memory.json` and, once somebody had a card, `gpu.json` of
+`docs/benchmarks`; writes `docs/benchmarks.md` and `docs/benchmarks/peers.svg`. Nothing in these two is
+written by hand, and `make docs-check` says whether they are what the JSON gives.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from benchmark_sections import arithmetic, card, memory
+from benchmark_sections import arithmetic, card, memory, shares
 
 REPO = Path(__file__).resolve().parents[1]
 MEASURED = REPO / "docs" / "benchmarks"
-PEERS, MEMORY, CARD = (MEASURED / f"{name}.json" for name in ("peers", "memory", "gpu"))
+PEERS, SHARES, MEMORY, CARD = (MEASURED / f"{name}.json" for name in ("peers", "shares", "memory", "gpu"))
 
 TITLES = {
     "engine": "upscaled, engine",
@@ -53,8 +53,8 @@ differ from it along the borders.
 """
 
 
-def render(report: dict[str, Any], tall: dict[str, Any], on_card: dict[str, Any] | None) -> tuple[str, str]:
-    """The page and the chart."""
+def render(report: dict[str, Any], sections: list[str]) -> tuple[str, str]:
+    """The page and the chart. `sections`: lines that stand between the ratios and the cases."""
     machine = report["machine"]
     counts = sorted({len(each["seconds"]) for each in _ran(report)})
     shown = f"{counts[0]} to {counts[-1]} runs" if counts[0] != counts[-1] else f"{counts[0]} runs"
@@ -75,7 +75,7 @@ def render(report: dict[str, Any], tall: dict[str, Any], on_card: dict[str, Any]
     ]
     lines += _summary(report)
     lines += ["![Seconds by entrant and case](benchmarks/peers.svg)", ""]
-    lines += [*arithmetic(report["cases"]), *memory(tall), *card(on_card)]
+    lines += sections
     for case in report["cases"]:
         lines += _table(case, machine["cores"])
     return "\n".join(lines), _chart(report)
@@ -222,8 +222,10 @@ def _chart(report: dict[str, Any]) -> str:
 
 def outputs() -> dict[Path, str]:
     """What every generated file should hold."""
+    report, busy, tall = (json.loads(path.read_text()) for path in (PEERS, SHARES, MEMORY))
     on_card = json.loads(CARD.read_text()) if CARD.is_file() else None
-    page, chart = render(json.loads(PEERS.read_text()), json.loads(MEMORY.read_text()), on_card)
+    sections = [*arithmetic(report["cases"]), *shares(busy), *memory(tall), *card(on_card)]
+    page, chart = render(report, sections)
     return {REPO / "docs" / "benchmarks.md": page, PEERS.with_suffix(".svg"): chart}
 
 

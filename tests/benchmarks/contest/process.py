@@ -75,6 +75,10 @@ class EntrantProcess:
             self._process.wait()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         """Whether it is still in the contest."""
         return not (self.outcome.skipped or self.outcome.failed)

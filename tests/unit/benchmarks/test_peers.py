@@ -17,6 +17,7 @@ from tests.benchmarks.contest.goals import missed
 from tests.benchmarks.contest.process import EntrantProcess
 from tests.benchmarks.contest.record import Record
 from tests.benchmarks.contest.turns import turns
+from tests.benchmarks.shares import shares_of
 from tests.conftest import REPO
 
 SCRIPTS = REPO / "scripts"
@@ -216,3 +217,16 @@ def test_a_case_waits_until_the_load_average_has_forgotten_the_one_before(
     monkeypatch.setattr(machine.os, "getloadavg", lambda: (9.0, 9.0, 9.0))
     machine.settle(0.0)
     assert len(slept) == 2
+
+
+def test_processor_time_is_told_by_what_libraries_do() -> None:
+    report = """
+# Overhead  Shared Object
+    76.02%  ncnn.cpython-311-x86_64-linux-gnu.so
+     9.57%  libpython3.11.so.1.0
+     8.00%  libc.so.6
+     4.26%  _multiarray_umath.cpython-311-x86_64-linux-gnu.so
+     1.87%  [kernel.kallsyms]
+     0.28%  libgomp-6a29c32d.so.1.0.0
+"""
+    assert list(shares_of(report).values()) == [0.7602, 0.08, 0.0426, 0.0957, 0.0187, 0.0028]
