@@ -1,15 +1,18 @@
-"""The measured and simulated parts of `docs/capacity.md`, and its chart, from the JSON of benchmarks.
+"""What pages say of speed and capacity, from the JSON of benchmarks.
 
     python scripts/render_capacity.py [--check]
 
-Reads `docs/benchmarks/{peers,load,autoscaling}.json`; replaces what stands between a part's two marks, and
-writes `docs/benchmarks/autoscaling.svg`. A test checks that both are what the JSON gives.
+Reads `docs/benchmarks/{peers,load,autoscaling}.json`; replaces what stands between a part's two marks in
+`docs/capacity.md` and `docs/slo.md` and the seconds of the README's table of models, and writes
+`docs/benchmarks/autoscaling.svg`. A test checks that all are what the JSON gives.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from capacity import measured
 
 REPO = Path(__file__).resolve().parents[1]
 PAGE = REPO / "docs" / "capacity.md"
+OBJECTIVES = REPO / "docs" / "slo.md"
+README = REPO / "README.md"
 MEASURED = REPO / "docs" / "benchmarks"
 CHART = MEASURED / "autoscaling.svg"
 
@@ -36,19 +41,41 @@ _TITLES = {
     "fixed": "always 5 replicas",
     "fixed_at_the_peak": "always 20 replicas",
 }
+# By a model that was not measured, the one with the same network, and so with the same speed.
+_SAME_NETWORK = {"real-esrgan-x4-v3-wdn": "real-esrgan-x4-v3"}
+# A row of the README's table: a model's name, what it is good for, seconds.
+_MODEL_ROW = re.compile(r"^(?P<before>\| `(?P<model>[^`]+)`[^|]*\|[^|]*\|)[^|]*\|", re.MULTILINE)
 
 
-def rendered(page: str) -> str:
-    """The page with its generated parts anew."""
-    found = _read("autoscaling")
-    parts = {"speeds": _speeds(), "load": _load(), "simulation": _simulation(found), "days": _days(found)}
-    for name, text in parts.items():
-        begin, end = f"<!-- {name}, by scripts/render_capacity.py -->\n", f"<!-- end of {name} -->"
+def rendered(page: str, parts: dict[str, str], name: str) -> str:
+    """The page with its generated parts anew. Raises ValueError where it lacks the marks of one."""
+    for part, text in parts.items():
+        begin, end = f"<!-- {part}, by scripts/render_capacity.py -->\n", f"<!-- end of {part} -->"
         before, _, rest = page.partition(begin)
         _, there, after = rest.partition(end)
         if not there:
-            raise ValueError(f"docs/capacity.md has no marks for {name}")
+            raise ValueError(f"{name} has no marks for {part}")
         page = f"{before}{begin}\n{text}\n\n{end}{after}"
+    return page
+
+
+def with_seconds(page: str) -> str:
+    """The README with what a megapixel takes in its table of models, by the measured speeds. Raises
+    ValueError where a model that was measured has no row."""
+    seconds = {each.model: 1 / each.megapixels_per_second for each in measured()}
+    for model, same in _SAME_NETWORK.items():
+        seconds[model] = seconds[same]
+    seen: set[str] = set()
+
+    def cell(row: re.Match[str]) -> str:
+        seen.add(row["model"])
+        found = seconds.get(row["model"])
+        said = "not measured" if found is None else f"{found:.{0 if found >= 10 else 1}f}"
+        return f"{row['before']} {said} |"
+
+    page = _MODEL_ROW.sub(cell, page)
+    if missing := seconds.keys() - seen:
+        raise ValueError(f"README.md has no row for {', '.join(sorted(missing))}")
     return page
 
 
@@ -138,9 +165,38 @@ def _days(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _latency() -> str:
+    found = _read("load")
+    alone, beside = (found["beside_a_large_job"][each]["small"] for each in ("alone", "beside_batch"))
+    slow = min(
+        (case for case in _read("peers")["cases"] if case["model"] == "real-esrgan-x4-plus"),
+        key=lambda case: case["width"] * case["height"],
+    )
+    seconds = statistics.median(slow["results"]["end_to_end"]["seconds"])
+    return "\n".join(
+        [
+            f"On the two cores of the [load benchmark](benchmarks/load.json), small images with "
+            f"`{found['model']}` took {alone['p95_seconds']:.2f} s at the 95th percentile",
+            f"alone, and {beside['p95_seconds']:.2f} s beside batch work of "
+            f"{found['beside_a_large_job']['large_megapixels']:g} megapixels.",
+            "",
+            f"5 s suit the compact models on a CPU. `{slow['model']}` on two cores takes about "
+            f"{seconds:.0f} s for an image of {slow['width']}x{slow['height']} with nothing before it "
+            "([benchmarks](benchmarks.md)).",
+        ]
+    )
+
+
 def outputs() -> dict[Path, str]:
     """What every generated file should hold."""
-    return {PAGE: rendered(PAGE.read_text()), CHART: chart(_read("autoscaling"))}
+    found = _read("autoscaling")
+    parts = {"speeds": _speeds(), "load": _load(), "simulation": _simulation(found), "days": _days(found)}
+    return {
+        PAGE: rendered(PAGE.read_text(), parts, "docs/capacity.md"),
+        CHART: chart(found),
+        OBJECTIVES: rendered(OBJECTIVES.read_text(), {"latency": _latency()}, "docs/slo.md"),
+        README: with_seconds(README.read_text()),
+    }
 
 
 def main() -> int:

@@ -1,5 +1,4 @@
-"""The table of docs/exactness.md is what the committed JSON gives, and what the JSON says keeps the
-promise."""
+"""What the JSON behind docs/exactness.md says keeps the promise."""
 
 from __future__ import annotations
 
@@ -14,11 +13,6 @@ from upscaled_server.engine.catalogue import Catalogue
 
 RENDER = runpy.run_path(str(REPO / "scripts" / "render_exactness.py"))
 REPORT = json.loads(RENDER["MEASURED"].read_text())
-
-
-def test_the_page_is_what_the_json_gives() -> None:
-    page = RENDER["PAGE"].read_text()
-    assert RENDER["rendered"](page) == page, "run scripts/render_exactness.py: the page is not up to date"
 
 
 def test_a_page_without_marks_is_refused() -> None:
@@ -46,3 +40,12 @@ def test_measured_tiles_with_as_much_context_as_the_server_gives_keep_the_promis
 @pytest.mark.parametrize("model", MODELS)
 def test_the_usual_context_of_ten_pixels_does_not_keep_it(model: str) -> None:
     assert RENDER["worst"](REPORT["models"][model], 10)["largest"] > 1
+
+
+def test_the_promise_holds_on_the_photograph_of_the_comparison_and_the_page_has_the_worst_of_it() -> None:
+    report = json.loads(RENDER["PEERS"].read_text())
+    found = [case["results"]["engine"]["accuracy"] for case in report["cases"]]
+    assert max(each["share"] for each in found) < 5e-4
+    assert max(each["largest"] for each in found) <= 1
+    # As the page has it: of 100,000 values, the worst case being one of the larger networks.
+    assert f"to {max(each['share'] for each in found) * 1e5:.1f} with the RRDB" in RENDER["off"](report)
