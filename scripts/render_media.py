@@ -1,6 +1,6 @@
 """The measured parts of `docs/media.md`, from JSON that benchmarks saved and somebody committed.
 
-    python scripts/render_media.py
+    python scripts/render_media.py [--check]
 
 Reads `docs/benchmarks/{colours,png,first_byte-jpeg,first_byte-png}.json`, which `make bench` and `make
 bench-media` wrote, and replaces what stands between a part's two marks. A test checks that the page is what
@@ -9,7 +9,9 @@ the JSON gives.
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,5 +85,19 @@ def _memory() -> str:
     return "\n".join(lines)
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
+    options = parser.parse_args()
+    expected = rendered(PAGE.read_text())
+    if expected == PAGE.read_text():
+        return 0
+    if options.check:
+        print(f"{PAGE.relative_to(REPO)} is not what the JSON gives: make docs", file=sys.stderr)
+        return 1
+    PAGE.write_text(expected)
+    return 0
+
+
 if __name__ == "__main__":
-    PAGE.write_text(rendered(PAGE.read_text()))
+    sys.exit(main())

@@ -6,8 +6,6 @@ import asyncio
 import heapq
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -140,12 +138,6 @@ def test_the_published_day_is_what_the_simulation_gives(name: str) -> None:
     assert max(found["ready"]) > 10
     for what, values in found.items():
         assert values == PUBLISHED["series"][name][what][:count], what
-
-
-def test_the_page_and_the_chart_are_what_the_json_gives() -> None:
-    script = [sys.executable, str(REPO / "scripts" / "render_capacity.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, "run scripts/render_capacity.py: " + done.stdout + done.stderr
 
 
 def test_what_the_page_says_of_the_days_is_so() -> None:

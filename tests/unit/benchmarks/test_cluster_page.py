@@ -1,21 +1,13 @@
-"""docs/cluster.md has what was measured, and its goals were reached."""
+"""What docs/cluster.md shows as measured reached its goals."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 from tests.benchmarks.cluster.__main__ import missed
 from tests.conftest import REPO
 
 FOUND = REPO / "docs" / "benchmarks" / "cluster.json"
-
-
-def test_the_page_is_what_the_measurements_give() -> None:
-    script = [sys.executable, str(REPO / "scripts" / "render_cluster.py"), "--check"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_is_published_reached_its_goals() -> None:

@@ -1,4 +1,4 @@
-"""The benchmark against peers: its documents are what its JSON gives, and its small parts count right."""
+"""The benchmark against peers: its small parts count right."""
 
 from __future__ import annotations
 
@@ -37,11 +37,6 @@ def tall() -> dict[str, Any]:
 def render(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     return runpy.run_path(str(SCRIPTS / "render_benchmarks.py"))
-
-
-def test_the_tables_and_the_chart_are_what_the_committed_json_gives(render: dict[str, Any]) -> None:
-    for path, text in render["outputs"]().items():
-        assert path.read_text() == text, f"run scripts/render_benchmarks.py: {path.name} is not up to date"
 
 
 def test_what_is_published_reached_its_goals(published: dict[str, Any], tall: dict[str, Any]) -> None:
