@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from tests.integration.engine.truth import Photo
 
 from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.custom import scan
 from upscaled_server.engine.custom.files import list_files
 from upscaled_server.engine.custom.load import load_custom
 from upscaled_server.engine.custom.scan import FolderModels
@@ -88,7 +89,7 @@ def _upscale(engine: Engine, name: str, image: np.ndarray[Any, Any], side: int =
 
 @pytest.mark.parametrize(
     ("make", "file", "multiple"),
-    [(_span, "mine-2x_SPAN.safetensors", 1), (_swin, "tiny-swin.pth", 8)],
+    [(_span, "mine-2x_SPAN.safetensors", 1), (_swin, "tiny-swin.pth", 8), (_span, "mine.ckpt", 1)],
 )
 async def test_a_file_in_the_folder_is_measured_listed_and_upscales_the_same_in_tiles(
     make: Callable[[], torch.nn.Module],
@@ -157,12 +158,41 @@ def test_a_pickle_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "it-ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*TorchScript archive")
+def test_a_script_of_torch_is_not_run(tmp_path: Path) -> None:
+    script: Any = torch.jit.script(torch.nn.ReLU())
+    script.save(str(tmp_path / "script.pt"))
+    with pytest.raises(WeightsRejected, match="TorchScript"):
+        load_custom((tmp_path / "script.pt").read_bytes(), ".pt", "script.pt")
+
+
+async def test_a_small_file_that_makes_a_huge_picture_is_refused_before_it_takes_the_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_spandrel()
+    from spandrel.architectures.Compact import Compact
+
+    # 2 MB of weights; every input pixel becomes 16,384, which are 600 MB for the first picture that is tried.
+    path = _save(Compact(num_in_ch=3, num_out_ch=3, num_feat=1, num_conv=1, upscale=128), tmp_path / "x.pth")
+    assert path.stat().st_size < 3 << 20
+    monkeypatch.setattr(scan, "usable_memory", lambda: 1 << 30)
+    catalogue, _ = await _scan(tmp_path, tmp_path / "cache")
+    assert len(catalogue.names) == 6
+    assert "x.pth is not used: x.pth needs more than 1024 MiB to be measured" in caplog.text
+
+
+def test_a_quarter_of_the_memory_may_be_taken_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "usable_memory", lambda: 64 << 30)
+    assert scan._measure_bytes() == 16 << 30
+
+
 def test_names_of_the_catalogue_and_odd_names_are_left_out(tmp_path: Path) -> None:
-    for name in ("RealESRGAN_x4plus.pth", "a.txt", "-x.pth", "new\nline.pth", "b.pth", "b.safetensors"):
+    names = ("RealESRGAN_x4plus.pth", "RealESRGAN_x4plus.pt", "a.txt", "-x.pth", "new\nline.pth")
+    for name in (*names, "b.pth", "b.safetensors", "c.ckpt", "c.pt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.pth").mkdir()
     files = list_files(tmp_path, ["realesrgan_x4plus"])
-    assert {file.path.name for file in files.values()} == {"b.safetensors"}
+    assert {file.path.name for file in files.values()} == {"b.safetensors", "c.pt"}
     assert not list_files(tmp_path / "missing", [])
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from upscaled_server.engine.catalogue import Catalogue, ModelSpec, OfficialFile
+from upscaled_server.engine.weights.files import PICKLED
 from upscaled_server.engine.weights.ncnn.model import write_ncnn
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.engine.weights.store import StoreOptions, WeightStore
@@ -45,13 +46,13 @@ def options(tmp_path: Path, folder: Path) -> StoreOptions:
     return StoreOptions(cache=tmp_path / "cache", folder=folder, download=False)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".param"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors", ".param"])
 @pytest.mark.parametrize("stem", ["real-esrgan-x4-v3", "realesr-general-x4v3"])
 def test_the_folder_is_searched_for_every_format_and_name(
     options: StoreOptions, folder: Path, tiny_spec: ModelSpec, tiny_state: StateDict, stem: str, suffix: str
 ) -> None:
     path = folder / (stem + suffix)
-    if suffix == ".pth":
+    if suffix in PICKLED:
         _write_pth(path, tiny_state)
     elif suffix == ".safetensors":
         save_file(tiny_state, path)

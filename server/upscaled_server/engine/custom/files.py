@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".safetensors", ".pth")
-"""In this order; of two files of one name the first is taken."""
+from upscaled_server.engine.weights.files import TENSOR_FILES
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
 
@@ -34,11 +33,11 @@ def list_files(folder: Path | None, taken: Iterable[str]) -> Mapping[str, ModelF
     known = {stem.casefold() for stem in taken}
     found: dict[str, ModelFile] = {}
     try:
-        entries = sorted(folder.iterdir(), key=lambda path: (path.suffix != SUFFIXES[0], path.name))
+        entries = [path for path in folder.iterdir() if path.suffix in TENSOR_FILES]
     except OSError:
         return {}
-    for path in entries:
-        if path.suffix not in SUFFIXES or path.stem.casefold() in known or not _NAME.fullmatch(path.stem):
+    for path in sorted(entries, key=lambda path: (TENSOR_FILES.index(path.suffix), path.name)):
+        if path.stem.casefold() in known or not _NAME.fullmatch(path.stem):
             continue
         try:
             stat = path.stat()

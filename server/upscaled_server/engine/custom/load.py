@@ -1,7 +1,8 @@
 """From the bytes of a weight file to a network, through spandrel. Nothing in the file can run.
 
-`.pth` is read by `torch.load(weights_only=True)`, which knows tensors and plain containers only; which
-architecture the tensors belong to is told from their names and shapes, out of spandrel's own list.
+`.pth`, `.pt` and `.ckpt` are read by `torch.load(weights_only=True)`, which knows tensors and plain
+containers only; which architecture the tensors belong to is told from their names and shapes, out of
+spandrel's own list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the planner must know of a network that nobody described: `python -m …custom.measure FILE`.
+"""What the planner must know of a network that nobody described: `python -m …custom.measure FILE BYTES`.
 
 Loads the file, measures, prints one line of JSON: the numbers of `Measured`, or `{"refused": why}`. Run as a
-process of its own, since it needs torch, time and memory that a server must not lose.
+process of its own, since it needs torch, time and memory that a server must not lose. BYTES bounds the
+memory.
 
 The context that a piece needs is measured as it is used: a picture is computed whole, and again cut off at
 its left and at its top. How far from the cut the two still differ by more than 0.1 of 255 is the halo.
@@ -25,10 +26,13 @@ from typing import Any
 from upscaled_server.engine.custom.load import load_custom
 from upscaled_server.engine.weights.files import read_bounded
 from upscaled_server.errors import DomainError, WeightsRejected
+from upscaled_server.media.codec.sandbox import prefer_as_victim
 
 _TOLERANCE = 0.1 / 255
 # Distances from the cut that are looked at, one after the other until one suffices, in input pixels.
 _REACHES = (48, 96, 192, 384)
+# At the far end the picture's own border begins, so what comes this near to it may reach further.
+_CERTAIN = 0.75
 # How often the multiple is doubled in search of the one that cuts must have.
 _DOUBLINGS = 6
 # Across the cut only a few pixels are needed; a window of attention should fit.
@@ -90,11 +94,11 @@ def measure_context(network: Any, multiple: int, min_size: int, origin: str) -> 
             if grid > reach:
                 break
             seen = max(_distance(network, grid, min_size, reach, vertical) for vertical in (False, True))
-            # At the far end the picture's own border begins, so what reaches it may reach further.
-            if seen < reach * 0.75:
+            if seen < reach * _CERTAIN:
                 return math.ceil(seen * _MARGIN / grid) * grid, grid
     raise WeightsRejected(
-        f"{origin} looks further than {_REACHES[-1]} pixels: its result depends on how an image is cut"
+        f"{origin} looks further than {_REACHES[-1] * _CERTAIN:.0f} pixels: its result depends on how an "
+        "image is cut"
     )
 
 
@@ -151,6 +155,15 @@ def _cost(network: Any, multiple: int, min_size: int) -> tuple[float, int]:
     return seconds / side**2, int(needed * _BYTES_MARGIN / side**2)
 
 
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, says that there is no memory left."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
 def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -160,13 +173,20 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.nice(10)
+    prefer_as_victim()
+    path, memory = Path(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_CPU, (_MAX_CPU_SECONDS, _MAX_CPU_SECONDS))
+    # Not RLIMIT_AS: most of torch's address space is mapped libraries, and room that is never used.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     try:
-        answer: dict[str, Any] = asdict(measure(Path(sys.argv[1])))
-    except DomainError as error:
-        answer = {"refused": error.message}
-    except MemoryError:
-        answer = {"refused": "it needs too much memory"}
+        answer: dict[str, Any] = asdict(measure(path))
+    except (DomainError, MemoryError, RuntimeError) as error:
+        if ran_out_of_memory(error):
+            answer = {"refused": f"{path.name} needs more than {memory >> 20} MiB to be measured"}
+        elif isinstance(error, DomainError):
+            answer = {"refused": error.message}
+        else:
+            raise
     out.write(json.dumps(answer))
     out.flush()
     os._exit(0)

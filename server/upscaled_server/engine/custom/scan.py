@@ -18,6 +18,7 @@ from upscaled_server.engine.catalogue import MODELS, Catalogue
 from upscaled_server.engine.custom.files import ModelFile, list_files
 from upscaled_server.engine.custom.measure import Measured
 from upscaled_server.engine.custom.spec import CustomModel
+from upscaled_server.engine.machine import usable_memory
 from upscaled_server.engine.weights.files import read_bounded
 from upscaled_server.errors import DomainError, WeightsRejected
 
@@ -25,6 +26,10 @@ log = logging.getLogger("upscaled_server.engine")
 
 SCAN_SECONDS = 5.0
 _MEASURE_SECONDS = 600.0
+# Of the memory, half of which the server may hold for its own work (`UPSCALED_MEMORY_BUDGET_BYTES`). Torch
+# alone needs a third of the least.
+_MEASURE_SHARE = 1 / 4
+_LEAST_MEASURE_BYTES = 1 << 30
 _MAX_MODELS = 256
 
 
@@ -120,6 +125,11 @@ def to_spec(name: str, measured: Measured) -> CustomModel:
     )
 
 
+def _measure_bytes() -> int:
+    """What the process that measures may take, torch included."""
+    return max(_LEAST_MEASURE_BYTES, int(usable_memory() * _MEASURE_SHARE))
+
+
 def _digest(path: Path) -> str:
     return hashlib.sha256(read_bounded(path)).hexdigest()
 
@@ -128,6 +138,7 @@ async def _measure(path: Path) -> Measured:
     """Raises `WeightsRejected`."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "upscaled_server.engine.custom.measure", str(path)),
+        str(_measure_bytes()),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

