@@ -31,6 +31,7 @@ from tests.integration.engine.truth import (
 )
 
 from upscaled_server.engine.backends.base import LUMA
+from upscaled_server.engine.bands.ncnn_bands import NcnnBands
 from upscaled_server.engine.bands.network import BandNetwork
 from upscaled_server.engine.bands.run import BandsRun
 from upscaled_server.engine.device import choose_device
@@ -92,6 +93,27 @@ def test_bands_equal_the_whole_image(
     run = BandsRun(network, _plan(network, weights, size, rows), 8, executor)
     share = 5e-4 if backend == "ncnn" else 1e-4
     assert_promise(driven(run, image), rounded(truth(name, image)), share=share, few=3)
+
+
+@pytest.mark.parametrize(("name", "size"), [(ANIME, (397, 20)), (VIDEO, (397, 40)), (X2, (401, 16))])
+def test_images_wider_than_one_panel_of_the_trunk_equal_the_whole_image(
+    name: str,
+    size: tuple[int, int],
+    load_weights: Load,
+    networks: Networks,
+    truth: Truth,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+) -> None:
+    weights, image, network = load_weights(name), photo(*size), networks(name, "ncnn").bands()
+    assert isinstance(network, NcnnBands)
+    plan = _plan(network, weights, size, 8)
+    first = next(op.name for op in network.graph.ops if op.kind == "conv")
+    trunk = network.columns(first, plan.tile_width)
+    assert trunk.count > 1
+    assert trunk.within(trunk.count - 1) < trunk.panel
+    result = driven(BandsRun(network, plan, 8, executor), image)
+    assert_promise(result, rounded(truth(name, image)))
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

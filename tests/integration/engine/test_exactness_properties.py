@@ -8,13 +8,14 @@ whole image at once.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.integration.engine.conftest import random_state
@@ -23,10 +24,14 @@ from tests.integration.engine.truth import Network, Photo, assert_promise, drive
 from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
 from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
 from upscaled_server.engine.backends.torch_backend import TorchNetwork
+from upscaled_server.engine.catalogue import Catalogue, ModelSpec
+from upscaled_server.engine.device import choose_device
 from upscaled_server.engine.networks.build import build_network
 from upscaled_server.engine.opening import open_planned_run
+from upscaled_server.engine.planning import plan_image
 from upscaled_server.engine.weights.ncnn.model import write_ncnn
 from upscaled_server.engine.weights.state import StateDict
+from upscaled_server.errors import LimitExceeded
 from upscaled_server.tiling.plan import RunPlan, Way
 
 NETWORKS: dict[str, Architecture] = {
@@ -36,6 +41,13 @@ NETWORKS: dict[str, Architecture] = {
     "rrdb x2": Rrdb(blocks=1, scale=2, features=16, growth=8),
 }
 SHARE = {"ncnn": 5e-4, "torch": 1e-4}
+# Whose numbers the planner takes for each.
+FAMILY = {
+    "compact": "real-esrgan-animevideo-v3",
+    "rrdb": "real-esrgan-x4-plus-anime",
+    "rrdb of two blocks": "real-esrgan-x4-plus",
+    "rrdb x2": "real-esrgan-x2-plus",
+}
 LONGEST = 70
 
 
@@ -119,6 +131,52 @@ def test_any_size_and_cut_gives_the_whole_image(
         assert_promise(_run(network, plan, image, executor), _whole(name, image), share=SHARE[backend])
 
     check()
+
+
+@st.composite
+def _planned(draw: st.DrawFn, name: str, backend: str) -> RunPlan:
+    """As the server plans an image: on a device of any speed, with any memory and number of cores."""
+    architecture, stands_for = NETWORKS[name], FAMILY[name]
+    spec = replace(
+        Catalogue().resolve(stands_for),
+        architecture=architecture,
+        halo=architecture.receptive_field,
+        seconds_per_pixel=10.0 ** -draw(st.integers(2, 7)),
+    )
+    assert isinstance(spec, ModelSpec)
+    device = choose_device("cpu", backend, parallel=draw(st.integers(1, 4)), budget_bytes=1)
+    size = draw(st.integers(1, 2 * LONGEST)), draw(st.integers(1, LONGEST))
+    rows = draw(st.none() | st.integers(1, LONGEST // 2).map(lambda half: 2 * half))
+
+    def plan(budget: int) -> RunPlan:
+        return plan_image(spec, device, *size, budget_bytes=budget, parallel=device.parallel, band_rows=rows)
+
+    try:
+        # From what suffices down to where only tiles fit, or nothing does.
+        found = plan(int(plan(1 << 50).needed_bytes * 2 ** -draw(st.floats(0, 7))))
+    except LimitExceeded:
+        reject()
+    assume(found.recomputed_share < 20)
+    return found
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whatever_the_planner_chooses_gives_the_whole_image(
+    name: str, backend: str, photo: Photo, executor: ThreadPoolExecutor
+) -> None:
+    network, chosen = _network(name, backend), set()
+
+    @settings(max_examples=20, deadline=None, derandomize=True)
+    @given(_planned(name, backend))
+    def check(plan: RunPlan) -> None:
+        chosen.add(plan.way)
+        image = photo(plan.width, plan.height)
+        assert_promise(_run(network, plan, image, executor), _whole(name, image), share=SHARE[backend])
+
+    check()
+    # Of the others the context of one tile takes more than the bands of so narrow an image.
+    assert chosen >= ({"tiles", "bands"} if name == "compact" else {"bands"})
 
 
 def _one_pixel(architecture: Architecture, way: Way, lag: int) -> RunPlan:
