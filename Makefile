@@ -55,8 +55,10 @@ $(VENV)/.reference: $(READY)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[realesrgan]'
 	@touch $@
 
+REFERENCE := tests/conformance/test_reference_engine.py tests/conformance/test_reference_compare.py
+
 parity: $(VENV)/.reference ## compare with RealESRGANer of the realesrgan package, which is installed for it
-	@$(BIN)/python -m pytest -q tests/conformance/test_reference_engine.py $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q $(REFERENCE) $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -126,6 +126,24 @@ def test_colour_is_as_upstream_makes_it(
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("box", "model"), [((90, 30, 140, 120), VIDEO), ((90, 30, 121, 97), GENERAL), ((90, 30, 60, 53), ANIME)]
+)
+def test_sixteen_bit_colour_is_as_upstream_makes_it(
+    client: Client,
+    upstream: Upstream,
+    shared_images: Path,
+    box: tuple[int, int, int, int],
+    model: str,
+    backend: str,
+) -> None:
+    pixels = _crop(shared_images / "tree_alpha_16bit.png", *box)[..., :3]
+    assert (pixels.dtype, pixels.shape[2]) == (np.uint16, 3)
+    ours = _through_server(client, pixels, model=model, backend=backend)
+    _assert_parity(ours, upstream(pixels, model))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("name", "model"), [("00017_gray.png", VIDEO), ("wolf_gray.jpg", GENERAL)])
 def test_grey_is_as_upstream_makes_it(
