@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from tests.benchmarks.contest import machine
 from tests.benchmarks.processes import measured_server
 from upscaled import Client
 from upscaled_server.engine.device import choose_device
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder with weights of the model")
     parser.add_argument("--out", type=Path, default=Path("bench-results/colours.json"))
     options = parser.parse_args()
+    about = machine.describe()
     environ = {} if options.models is None else {"UPSCALED_MODEL_DIR": str(options.models)}
     images = [
         file for path in options.images for file in (sorted(path.iterdir()) if path.is_dir() else [path])
@@ -116,7 +118,7 @@ def main() -> None:
             shown = ", ".join(f"{name} {largest(shifts):.2f}" for name, shifts in found.items())
             print(f"{path.name}: {shown}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"model": MODEL, "shifts": results}, indent=1) + "\n")
+    options.out.write_text(json.dumps({"model": MODEL, "shifts": results, "machine": about}, indent=1) + "\n")
     print(f"saved    {options.out}")
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.benchmarks.contest import machine
 from tests.benchmarks.processes import MemoryWatch, measured_server
 from upscaled import Chunk, Client, Done, Progress
 
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--format", default="png", choices=["png", "jpeg", "tiff"])
     parser.add_argument("--out", type=Path, default=Path("bench-results/first_byte.json"))
     options = parser.parse_args()
+    about = machine.describe()
     width = 2000
     height = round(options.megapixels * 1e6 / width)
     runs = []
@@ -102,7 +103,7 @@ def main() -> None:
     }
     print(f"peak memory at double height: {growth:+.1%}; met: {met}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    summary = {"model": MODEL, "runs": runs, "memory_growth": growth, "met": met, "cores": os.cpu_count()}
+    summary = {"model": MODEL, "runs": runs, "memory_growth": growth, "met": met, "machine": about}
     options.out.write_text(json.dumps(summary, indent=1) + "\n")
     print(f"saved    {options.out}")
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import grpc
 
+from tests.benchmarks.contest import machine
 from tests.e2e.counting_proxy import counting_proxy
 from tests.e2e.keyed import bearer, keyed_server
 from upscaled.v1 import options_pb2, server_pb2, server_pb2_grpc, upscaler_pb2, upscaler_pb2_grpc
@@ -169,9 +170,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2000, help="calls of each kind over the network")
     parser.add_argument("--out", type=Path, default=Path("bench-results/keys.json"))
     options = parser.parse_args()
+    about = machine.describe()
     with tempfile.TemporaryDirectory(prefix="upscaled-keys-") as name:
         folder = Path(name)
-        results: dict[str, Any] = {"decision": asyncio.run(compare_lookup(folder, 20_000))}
+        results: dict[str, Any] = {"decision": asyncio.run(compare_lookup(folder, 20_000)), "machine": about}
         with keyed_server(folder, UPSCALED_WRONG_KEYS_PER_SECOND="1e6") as keyed:
             key = keyed.make_key("anna")
             results["call"] = compare_calls(keyed.address, key, options.samples)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import resource
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.benchmarks.contest import machine
 from tests.benchmarks.processes import MemoryWatch, measured_server
 from upscaled import Chunk, Client, Done, Plan, Tile, Tiles
 
@@ -83,7 +83,6 @@ def run(megapixels: float) -> dict[str, object]:
         "server_bytes": {"idle": idle, "peak": memory.peak_bytes},
         "client_growth_bytes": client_after - client_before,
         "recomputed_share": done.result.plan.recomputed_share,
-        "cores": os.cpu_count(),
     }
 
 
@@ -92,7 +91,8 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=20)
     parser.add_argument("--out", type=Path, default=Path("bench-results/large_image.json"))
     options = parser.parse_args()
-    result = run(options.megapixels)
+    about = machine.describe()
+    result = run(options.megapixels) | {"machine": about}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     seconds, memory = result["seconds"], result["server_bytes"]

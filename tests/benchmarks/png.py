@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.benchmarks.contest import machine
 from tests.benchmarks.processes import measured_server
 from upscaled import Client
 from upscaled_server.media.encode import EncodeOptions, open_encoder
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder with weights of the model")
     parser.add_argument("--out", type=Path, default=Path("bench-results/png.json"))
     options = parser.parse_args()
+    about = machine.describe()
     environ = {} if options.models is None else {"UPSCALED_MODEL_DIR": str(options.models)}
     images = [
         file for path in options.images for file in (sorted(path.iterdir()) if path.is_dir() else [path])
@@ -216,7 +218,7 @@ def main() -> None:
     summary = {
         "side": side, "images": [path.name for path in images], "model": MODEL,
         "pillow": {"seconds": base_seconds, "bytes": len(base)}, "ours": results, "met": met,
-        "cores": threads,
+        "cores": threads, "machine": about,
     }  # fmt: skip
     options.out.write_text(json.dumps(summary, indent=1) + "\n")
     print(f"saved    {options.out}")
