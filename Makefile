@@ -44,10 +44,10 @@ serve: $(READY) ## run a server in the foreground (LISTEN=HOST:PORT)
 # Most of the tests that take long wait for a process or a clock, so a few at once are faster even on two cores.
 # The image's build has a target of its own: it takes root, and minutes.
 test: $(READY) ## every test of a server by itself (WORKERS=N of them at once)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/container -m "not cluster" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 --ignore=tests/container -m "not cluster" $(PYTEST_ARGS)
 
 cluster-test: $(READY) ## every test of servers that share NATS and an object store, which run here too
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --ignore=tests/container --ignore=tests/edge -m cluster $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 --ignore=tests/container --ignore=tests/edge -m cluster $(PYTEST_ARGS)
 
 # Apart from `make test`: basicsr builds for two minutes, and not on Python 3.13.
 $(VENV)/.reference: $(READY)
