@@ -138,6 +138,7 @@ async def test_a_caller_who_leaves_takes_the_step_that_was_asked_for_ahead_along
     handle.tell("hold")
     async with start_pool() as pool:
         running = asyncio.create_task(run_image(pool, plan))
+        await handle.until_held()
         await until(lambda: steps_at_worker(pool) == 2)
         running.cancel()
         await asyncio.wait([running])
