@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
 
-# Multiples of 4, the rows that a Winograd convolution computes together.
+# The rows that a Winograd convolution computes together: all heights are multiples of it.
+_LOWEST = 4
 _HEIGHTS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096)
 
 # A band is computed as if it had this many rows more: those that its segments read of the band before, and
@@ -68,6 +69,21 @@ def choose_bands(
             seconds = [_seconds(plan, traits, bands) for plan in fitting]
             limit = min(seconds) * (1 + _SLACK)
             return next(plan for plan, cost in zip(fitting, seconds, strict=True) if cost <= limit)
+    return None
+
+
+def lower_bands(plan: RunPlan) -> RunPlan | None:
+    """The plan with bands of half the height, or the next below that divides the height evenly, so that they
+    begin where the higher ones do; a step does as much as before. None where no lower ones make sense."""
+    if plan.way != "bands":
+        return None
+    step = math.lcm(_LOWEST, plan.multiple)
+    # Higher than the image is no higher than it.
+    most = min(plan.tile_height, plan.height) // 2 // step * step
+    for rows in range(most, 0, -step):
+        parts, left_over = divmod(plan.tile_height, rows)
+        if not left_over:
+            return replace(plan, tile_height=rows, rounds_per_step=plan.rounds_per_step * parts)
     return None
 
 

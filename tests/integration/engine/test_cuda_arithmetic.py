@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,10 +18,12 @@ from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.network import CudaNetwork
 from upscaled_server.engine.backends.torch_backend import TorchNetwork
+from upscaled_server.engine.bands import cuda_bands
 from upscaled_server.engine.bands.run import BandsRun
 from upscaled_server.engine.run import PiecesRun
 from upscaled_server.engine.together import step_together
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import OutOfMemory, ProcessingFailed
+from upscaled_server.tiling.bands import lower_bands
 from upscaled_server.tiling.cut import Piece, cut_axis
 from upscaled_server.tiling.plan import RunPlan
 
@@ -142,6 +145,43 @@ def test_bands_are_as_the_whole_image(
     plain.infer(image, _piece(image, network), truth, threads=1)
     assert np.abs(result.astype(int) - truth).max() <= 1
     assert (result != truth).mean() < 1e-3
+
+
+def test_bands_that_find_no_memory_give_back_what_is_cached_and_hold_nothing(
+    photo: Photo, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture = NETWORKS["compact"]
+    network = on_lane(_state(architecture), architecture, Lane(torch.device("cpu")), "fp32")
+    image = photo(17, 53)
+    conv2d, given_back = cuda_bands.F.conv2d, list[bool]()
+    made: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+
+    def convolved(source: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        if source.shape[2] > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+        result = conv2d(source, *arguments, **options)
+        made.add(result)
+        return result
+
+    monkeypatch.setattr(cuda_bands.F, "conv2d", convolved)
+    monkeypatch.setattr(network._programs, "clear", lambda: given_back.append(True))
+    plan = _plan(network, image, 32, halo=network.bands().graph.lag_rows)
+    run = BandsRun(network.bands(), plan, 8, executor)
+    run.feed(image)
+    with pytest.raises(OutOfMemory) as failed:
+        run.step()
+    assert given_back == [True]
+    run.close()
+    assert failed.value is not None
+    assert run.state_bytes == 0
+    assert not made
+
+    lower = lower_bands(plan)
+    assert lower is not None
+    result = driven(BandsRun(network.bands(), lower, 8, executor), image)
+    monkeypatch.undo()
+    whole = driven(PiecesRun(network, _plan(network, image), 8, executor), image)
+    assert np.abs(result.astype(int) - whole).max() <= 1
 
 
 def test_half_precision_keeps_its_promise_on_real_weights(load_weights: Load, photo: Photo) -> None:

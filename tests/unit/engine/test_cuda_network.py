@@ -3,6 +3,7 @@ card are injected where a card would raise them."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -108,6 +109,20 @@ def test_a_pixel_that_is_too_large_is_an_error(executor: ThreadPoolExecutor) -> 
         run.step()
     (outcome,) = step_together([run])
     assert isinstance(outcome, OutOfMemory)
+
+
+def test_what_ran_out_of_memory_does_not_live_on_in_its_error() -> None:
+    def compute(made: list[weakref.ref[torch.Tensor]]) -> None:
+        partial = torch.zeros(4)
+        made.append(weakref.ref(partial))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+
+    made: list[weakref.ref[torch.Tensor]] = []
+    lane = Lane(torch.device("cpu"))
+    with pytest.raises(OutOfMemory) as failed, lane.working():
+        compute(made)
+    assert failed.value.__cause__ is not None
+    assert made[0]() is None
 
 
 def test_batches_come_in_powers_of_two_up_to_a_size(executor: ThreadPoolExecutor) -> None:

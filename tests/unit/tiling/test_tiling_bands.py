@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upscaled_server.errors import LimitExceeded
-from upscaled_server.tiling.bands import with_measured_steps
+from upscaled_server.tiling.bands import lower_bands, with_measured_steps
 from upscaled_server.tiling.choose import choose_plan
 from upscaled_server.tiling.plan import BandTraits, NetworkTraits, RunPlan
 
@@ -153,3 +153,47 @@ def test_a_fast_device_has_more_in_a_step_but_for_the_first_and_no_more_than_fit
     assert with_measured_steps(wide, 1e-6, 4 * GIB).steps_per_band == 1 < wide.steps_per_band
     small = choose_plan(64, 64, COMPACT, GIB, parallel=2)
     assert with_measured_steps(small, 1e-6, GIB) == small
+
+
+@given(
+    traits,
+    st.integers(1, 9000),
+    st.integers(1, 9000),
+    st.integers(1, 32),
+    st.integers(300, 16_000),
+    st.none() | st.integers(1, 1024).map(lambda number: 4 * number),
+)
+def test_lower_bands_take_less_memory_and_as_much_work_in_a_step(
+    network: NetworkTraits, width: int, height: int, cores: int, mib: int, rows: int | None
+) -> None:
+    try:
+        plan = choose_plan(width, height, network, mib << 20, cores, band_rows=rows)
+    except LimitExceeded:
+        return
+    tries = 0
+    while (lower := lower_bands(plan)) is not None:
+        tries += 1
+        assert lower.tile_height <= min(plan.tile_height, plan.height) / 2
+        assert plan.tile_height % lower.tile_height == 0, "what begins at a higher one begins at a lower one"
+        assert lower.tile_height % network.multiple == lower.tile_height % 4 == 0
+        assert lower.piece_pixels < plan.piece_pixels
+        if plan.rows >= plan.parallel:  # else there were cores without a band
+            assert lower.needed_bytes <= plan.needed_bytes
+        for steps in (2, 5):
+            share = [each.bands_after(steps) - each.bands_after(steps - 1) for each in (plan, lower)]
+            assert share[0] * plan.tile_height == share[1] * lower.tile_height
+        assert lower.bands_after(lower.steps) >= lower.bands > lower.bands_after(lower.steps - 1)
+        assert sum(map(lower.share_of_step, range(lower.steps))) == pytest.approx(1)
+        plan = lower
+    assert tries <= 10
+    assert plan.way != "bands" or min(plan.tile_height, plan.height) < 8 or plan.tile_height % 8
+
+
+def test_only_bands_can_be_lower() -> None:
+    heights = {12: 4, 16: 8, 20: 4, 24: 12, 28: 4, 48: 24, 8: 4, 4: None, 1024: 256}
+    for rows, lower in heights.items():
+        plan = choose_plan(448, 600, COMPACT, 4 * GIB, 2, band_rows=rows)
+        assert plan.tile_height == rows
+        found = lower_bands(plan)
+        assert lower == (None if found is None else found.tile_height)
+        assert lower_bands(replace(plan, way="tiles")) is None

@@ -4,6 +4,7 @@ throughout."""
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,8 @@ def typed_errors() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
+        # What the work that failed has made hangs on the error, which may be kept for a while.
+        traceback.clear_frames(error.__traceback__)
         torch.cuda.empty_cache()
         counters.count("out_of_memory")
         raise OutOfMemory(f"the device ran out of memory: {str(error).splitlines()[0]}") from error

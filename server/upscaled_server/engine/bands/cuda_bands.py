@@ -20,9 +20,11 @@ from torch.nn import functional as F  # noqa: N812 - torch's own habit
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.cuda.fused import Epilogue, Ops, Raw, Residual, from_integers
 from upscaled_server.engine.backends.cuda.lane import Lane
+from upscaled_server.engine.backends.cuda.precision import DTYPES
 from upscaled_server.engine.bands.flow import Reader, Work
 from upscaled_server.engine.bands.graph import IMAGE, Op, StreamGraph, stream_graph
 from upscaled_server.engine.bands.network import Band, Carried
+from upscaled_server.engine.device import Precision
 from upscaled_server.engine.networks.wide import WideConv, widen
 from upscaled_server.engine.weights.state import StateDict
 from upscaled_server.errors import ProcessingFailed
@@ -31,7 +33,8 @@ Tensors = dict[str, torch.Tensor]
 
 
 class CudaBands:
-    """See `BandNetwork`. `overflowed` is told when results are not finite."""
+    """See `BandNetwork`. `overflowed` is told when results are not finite, and gives the error; `make_room`
+    when memory does not suffice."""
 
     def __init__(
         self,
@@ -39,17 +42,20 @@ class CudaBands:
         architecture: Architecture,
         lane: Lane,
         ops: Ops,
-        dtype: torch.dtype,
+        precision: Precision,
+        *,
         overflowed: Callable[[], Exception],
+        make_room: Callable[[], None],
     ) -> None:
         self.graph = stream_graph(architecture)
         self.lane = lane
         self.ops = ops
-        self.dtype = dtype
+        self.dtype = DTYPES[precision]
         self.wide: dict[tuple[int, str], WideConv] = {}
         self.shares: dict[Reader, int] = {}
         self.epilogues: dict[str, Epilogue] = {}
         self._overflowed = overflowed
+        self._make_room = make_room
         self._closed = False
         with lane.working():
             self._place({name: torch.from_numpy(array) for name, array in state.items()})
@@ -59,7 +65,11 @@ class CudaBands:
         if self._closed:
             raise ProcessingFailed("the network has been unloaded")
         with self.lane.working():
-            _Segment(self, band, work, carried).run()
+            try:
+                _Segment(self, band, work, carried).run()
+            except torch.OutOfMemoryError:
+                self._make_room()  # for the lower bands that will be tried
+                raise
             self.lane.throttle()
 
     def store(self, band: Band, out: NDArray[Any]) -> None:

@@ -133,6 +133,9 @@ class BandsRun:
         self._closed = True
         self._finished.clear()
         self._carried.clear()
+        for flight in self._wavefront.flights:
+            # The error of a step that failed may still hold the band.
+            flight.band.blobs.clear()
         self._wavefront.flights.clear()
         self._window.clear()
         self._on_close()

@@ -48,7 +48,15 @@ def on_lane(
                 "try again"
             )
 
-        return CudaBands(state, architecture, lane, ops, choice.dtype, overflowed)
+        return CudaBands(
+            state,
+            architecture,
+            lane,
+            ops,
+            choice.precision,
+            overflowed=overflowed,
+            make_room=network.make_room,
+        )
 
     source = Source(module, architecture.scale, architecture.multiple, fused=fused)
     return CudaNetwork(source, lane, precision=precision, bands=bands)
