@@ -30,6 +30,8 @@ entry there only when none of its bases says the right thing.
     │   ├── CallerLimited        because of this caller's own limits
     │   └── KeysThrottled        too many wrong keys from one address
     ├── Unavailable              the server is stopping or a worker is gone; try again
+    │   ├── WorkerLost           the worker died in the middle of the image
+    │   └── MustBeginAnew        what was computed of the image is lost, the worker is well
     ├── DeadlinePassed           the caller's time is up
     ├── CallerGone               nobody takes the answer
     ├── DataLoss                 bytes are not what they were announced to be
@@ -224,6 +226,12 @@ class WorkerLost(Unavailable):
     """The worker process that ran this image ended in the middle of it."""
 
     reason = "WORKER_LOST"
+
+
+class MustBeginAnew(Unavailable):
+    """What a worker holds of an image is of no use any more, and another beginning there is all it needs."""
+
+    reason = "MUST_BEGIN_ANEW"
 
 
 class DeadlinePassed(DomainError):

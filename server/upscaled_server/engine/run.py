@@ -73,7 +73,8 @@ class Run(Protocol):
         still have: from then on another thread may feed rows, look at what the run wants and call the next
         step. Only a run whose work is shared out among cores calls it.
 
-        Raises `ProcessingFailed` when rows are missing, or the run is done or closed; `OutOfMemory`.
+        Raises `ProcessingFailed` when rows are missing, or the run is done or closed; `OutOfMemory`;
+        `MustBeginAnew` when this run cannot go on, and another one of the image can be done.
         """
         ...
 

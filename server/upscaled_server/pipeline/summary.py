@@ -47,6 +47,7 @@ def done(
 
 def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
     made_by = runs[0].provenance
+    passes = runs[: len(layout.passes)]
     return Provenance(
         model=made_by.model,
         backend=made_by.backend,
@@ -54,5 +55,5 @@ def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
         device=runs[0].device.kind,
         weights_sha256=made_by.weights.sha256,
         weights_source=made_by.weights.described,
-        execution=json.dumps([plan.to_dict() for plan in layout.passes], separators=(",", ":")),
+        execution=json.dumps([run.plan.to_dict() for run in passes], separators=(",", ":")),
     )

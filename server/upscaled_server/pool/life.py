@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine.run import Bits, Planes
 from upscaled_server.engine.variant import Variant
-from upscaled_server.errors import ProcessingFailed, WorkerLost
+from upscaled_server.errors import MustBeginAnew, OutOfMemory, ProcessingFailed, WorkerLost
 from upscaled_server.pool.dispatch import Dispatcher
 from upscaled_server.pool.process import WorkerProcess
-from upscaled_server.pool.replay import Restart
+from upscaled_server.pool.replay import Kept, Restart
 from upscaled_server.pool.transport import Message
 from upscaled_server.tiling.plan import RunPlan
 
@@ -25,6 +25,9 @@ from upscaled_server.tiling.plan import RunPlan
 _CRASH = 2
 _KILLED_FROM_OUTSIDE = 1
 _TOO_MUCH = 4
+
+# A card goes to a finer precision twice at most: from fp16 to bf16, and to fp32.
+_MOST_RENEWALS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,13 @@ class Terms:
 
 class Life:
     """`needed`: input rows of the image that must have been sent before the next step; `sent` have been.
-    `steps_asked`: how many steps the worker was asked for."""
+    `steps_asked`: how many steps the worker was asked for. `over`: given up, though the worker lives."""
 
     def __init__(self, worker: WorkerProcess, number: int, restart: Restart) -> None:
         self.worker = worker
         self.number = number
         self.opened = False
+        self.over = False
         self.needed = 0
         self.sent = restart.first
         self.done = False
@@ -90,14 +94,14 @@ class Life:
 
     @property
     def can_step(self) -> bool:
-        return self.opened and not self.done and self.needed <= self.sent
+        return self.opened and not self.over and not self.done and self.needed <= self.sent
 
     @property
     def can_step_ahead(self) -> bool:
         """Whether a step can be asked for behind those that are not answered yet: it will find work and its
         rows. Only bands say so beforehand, see `RunPlan.rows_for_step`."""
         plan, number = self._plan, self.steps_asked + 1
-        if plan.way != "bands" or not self.opened or number > plan.steps:
+        if plan.way != "bands" or not self.opened or self.over or number > plan.steps:
             return False
         return self._first + plan.rows_for_step(number) <= self.sent
 
@@ -144,3 +148,25 @@ class Strikes:
             raise ProcessingFailed(
                 "the worker that computes this image ended again and again, so it is not tried any more"
             )
+
+
+class Renewals:
+    """How a run that cannot go on is begun again on a worker that lives, and how often."""
+
+    def __init__(self) -> None:
+        self._of_lost_state = 0
+
+    def prepare(self, kept: Kept, error: OutOfMemory | MustBeginAnew) -> None:
+        """Returns when a restart from what is kept can do what this one could not: in lower bands after
+        `OutOfMemory`, which come to an end, and as before when only the state is lost. Raises the error where
+        it cannot.
+        """
+        if not kept.enough:
+            raise error
+        if isinstance(error, OutOfMemory):
+            if not kept.lower_bands():
+                raise error
+            return
+        self._of_lost_state += 1
+        if self._of_lost_state > _MOST_RENEWALS:
+            raise error

@@ -51,6 +51,7 @@ class OpenRun:
     _submitted: list[Step] = field(default_factory=list)
     _put_down: deque[_PutDown] = field(default_factory=deque)
     _feeding: threading.Lock = field(default_factory=threading.Lock)
+    _failed: bool = False
 
     def check_open(self) -> None:
         """Raises `RunClosed`."""
@@ -140,7 +141,14 @@ class OpenRun:
         """Runs where steps are computed."""
         self.check_open()
         self._feed_what_is_put_down()
-        rows: NDArray[Any] = self.run.step(leaving)
+        if self._failed:
+            # Of memory that did not suffice, say, there is no more now.
+            raise RunClosed("a step before this one has failed")
+        try:
+            rows: NDArray[Any] = self.run.step(leaving)
+        except BaseException:  # whoever waits for the step gets it
+            self._failed = True
+            raise
         status = self._feed_what_is_put_down()
         return rows, {**status, "pixels": pixels}
 

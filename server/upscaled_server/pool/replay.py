@@ -1,8 +1,9 @@
-"""What is kept of a run's input, so that the rest of its output can be computed again on another worker.
+"""What is kept of a run's input, so that the rest of its output can be computed again.
 
-A worker that dies takes the state of its runs with it. The output rows that are still missing depend on the
-input rows around them alone: a run over what is kept, as if the image began there, gives the same bytes,
-provided that it begins at the border of a piece or band and far enough above.
+A worker that dies takes the state of its runs with it, and bands without enough memory are begun again as
+lower ones. The output rows that are still missing depend on the input rows around them alone: a run over what
+is kept, as if the image began there, gives the same bytes, provided that it begins at the border of a piece
+or band and far enough above.
 
     input   0 ..... first |--------- kept ---------| fed          first: a multiple of the height of a band
     output  0 ................. delivered |
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upscaled_server.tiling.bands import lower_bands
 from upscaled_server.tiling.plan import RunPlan
 
 MAX_KEPT_BYTES = 64 << 20
@@ -39,10 +41,10 @@ class Restart:
 
 
 class Kept:
-    """The input rows that the missing output needs."""
+    """The input rows that the missing output needs. `plan` is the image's, with the bands of a restart."""
 
     def __init__(self, plan: RunPlan) -> None:
-        self._plan = plan
+        self.plan = plan
         self._rows: deque[NDArray[Any]] = deque()
         self._first = 0
         self._delivered = 0
@@ -85,7 +87,7 @@ class Kept:
     def deliver(self, rows: int) -> None:
         """So many output rows more have come. Forgets the input rows that only they needed."""
         self._delivered += rows
-        first = _first_needed(self._plan, self._delivered // self._plan.scale)
+        first = _first_needed(self.plan, self._delivered // self.plan.scale)
         while self._rows and self._first < first:
             head = self._rows[0]
             if self._first + head.shape[0] > first:
@@ -99,8 +101,14 @@ class Kept:
                 self._first += head.shape[0]
 
     def restart(self) -> Restart:
-        plan = replace(self._plan, height=self._plan.height - self._first)
-        return Restart(plan, self._first, self._delivered - self._first * self._plan.scale)
+        plan = replace(self.plan, height=self.plan.height - self._first)
+        return Restart(plan, self._first, self._delivered - self._first * self.plan.scale)
+
+    def lower_bands(self) -> bool:
+        """Take lower bands with the next restart. False where there are none."""
+        lower = lower_bands(self.plan)
+        self.plan = lower or self.plan
+        return lower is not None
 
 
 def kept_bytes(plan: RunPlan, *, in_bytes: int = 1) -> int:

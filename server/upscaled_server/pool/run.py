@@ -1,4 +1,5 @@
-"""One image on its way through a worker, and through the next one when that dies."""
+"""One image on its way through a worker, and through the next one when that dies; or once more through the
+same, where it could not go on there as it was begun."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.engine.provenance import Provenance
-from upscaled_server.errors import ProcessingFailed, WorkerLost
+from upscaled_server.errors import DomainError, MustBeginAnew, OutOfMemory, ProcessingFailed, WorkerLost
 from upscaled_server.pool.calls import Answer
 from upscaled_server.pool.devices import Device
-from upscaled_server.pool.life import Life, Strikes, Terms
+from upscaled_server.pool.life import Life, Renewals, Strikes, Terms
 from upscaled_server.pool.replay import Kept, is_small
 from upscaled_server.pool.turns import Turns
 from upscaled_server.telemetry.tracing import Span
@@ -30,21 +31,22 @@ class PoolRun:
 
     As soon as the rows for it are there the next step is asked for, one ahead of the caller, so that the
     device works while the caller handles the rows before. `plan`, `provenance` and `device` say how the image
-    is computed.
+    is computed: the last rows of it, where something had to be changed on the way.
 
-    When the worker dies the run goes on with the next one, and gives the same rows. Every call raises
-    `Unavailable` when no worker comes up, `WorkerLost` when the pool is closed or too much would have to be
-    kept, and `ProcessingFailed` when it is this run's own work that ends workers.
+    When the worker dies the run goes on with the next one, and gives the same rows. Where the memory does not
+    suffice for its bands, it goes on in lower ones. Every call raises `Unavailable` when no worker comes up,
+    `WorkerLost` when the pool is closed or too much would have to be kept, and `ProcessingFailed` when it is
+    this run's own work that ends workers.
     """
 
     def __init__(self, plan: RunPlan, provenance: Provenance, device: Device, terms: Terms) -> None:
-        self.plan = plan
-        self.provenance = provenance
         self.device = device
         self.steps_done = 0
+        self.provenance = provenance
         self._terms = terms
         self._kept = Kept(plan)
         self._strikes = Strikes()
+        self._renewals = Renewals()
         self._life: Life | None = None
         # Held while rows are sent, so that a new life begins with all of them.
         self._order = asyncio.Lock()
@@ -64,6 +66,10 @@ class PoolRun:
     async def begin(self) -> None:
         """Open the run on the worker; to be called once, before everything else."""
         await self._move_on_from(None)
+
+    @property
+    def plan(self) -> RunPlan:
+        return self._kept.plan
 
     @property
     def rows_wanted(self) -> int:
@@ -117,8 +123,8 @@ class PoolRun:
 
         The array is read-only and views the worker's memory, which is used again once the array and every
         view of it are gone: hold it no longer than needed. Cancelling loses nothing: the next call returns
-        those rows. One call at a time. Raises `ProcessingFailed` when rows are missing or the run is done,
-        `OutOfMemory`.
+        those rows. One call at a time. Raises `ProcessingFailed` when rows are missing or the run is done;
+        `OutOfMemory` and `MustBeginAnew` when beginning anew is no help, or cannot be done.
         """
         self._check_usable()
         if self._stepping:
@@ -182,12 +188,15 @@ class PoolRun:
             self._step = self._own(self._run_step(), "step")
 
     async def _run_step(self) -> NDArray[Any]:
-        """One step that gives rows which the caller does not have yet; after a loss, those before it too."""
+        """One step that gives rows which the caller does not have yet; in a new life, those before it too."""
         while (life := self._life) is not None and (life.can_step or self._turns.ahead):
             try:
                 rows = await self._step_in(life)
             except WorkerLost as lost:
                 await self._move_on_from(life, lost)
+                continue
+            except (OutOfMemory, MustBeginAnew) as error:
+                await self._renew(life, error)
                 continue
             new = life.take_new(rows)
             if new is not None:
@@ -238,6 +247,9 @@ class PoolRun:
             status = (await answer).result
         except WorkerLost as lost:
             await self._move_on_from(life, lost)
+        except DomainError:
+            if not life.over:  # else the next life is given the rows
+                raise
         else:
             life.take_status(status)
             self._begin_step()
@@ -246,20 +258,36 @@ class PoolRun:
         if not task.cancelled() and task.exception() is not None:
             self._failure = self._failure or task.exception()
 
-    async def _move_on_from(self, lost_life: Life | None, lost: WorkerLost | None = None) -> None:
-        """Open the run, on the next worker where there was one, and give it the rows that it needs."""
+    async def _renew(self, life: Life, error: OutOfMemory | MustBeginAnew) -> None:
+        """Begin anew, with what can be done about the error. Raises it where nothing can."""
+        self._renewals.prepare(self._kept, error)
+        log.info("run %d is begun again: %s", life.number, error.message)
+        life.over = True
+        self._turns.withdraw()
+        lost = None
+        try:
+            await life.worker.call("close", run=life.number)
+        except WorkerLost as also:
+            lost = also
+        # What was asked for ahead has then been answered, and its turn given back.
+        await self._turns.wait_closed()
+        await self._move_on_from(life, lost)
+
+    async def _move_on_from(self, last_life: Life | None, lost: WorkerLost | None = None) -> None:
+        """Open the run, on the next worker where one was lost, and give it the rows that it needs."""
         async with self._order:
-            while self._life is lost_life:
+            while self._life is last_life:
                 self._check_open()
                 self._turns.withdraw()
                 if lost is not None and not self._kept.enough:
                     raise lost
                 worker = await self._terms.find_worker(lost)
                 self._check_open()
-                if lost_life is not None:
-                    self._strikes.judge(lost_life, self._kept.delivered)
-                    log.info("run %d is computed again on the next worker", lost_life.number)
+                if last_life is not None and lost is not None:
+                    self._strikes.judge(last_life, self._kept.delivered)
+                    log.info("run %d is computed again on the next worker", last_life.number)
                 restart = self._kept.restart()
+                self._turns.begin(restart.plan)
                 life = self._life = Life(worker, self._terms.new_number(), restart)
                 try:
                     answer = await worker.call("open", **self._terms.opening(restart.plan), run=life.number)
@@ -268,7 +296,7 @@ class PoolRun:
                         answer = await (await self._send(life, rows))
                         life.take_status(answer.result)
                 except WorkerLost as error:
-                    lost_life, lost = life, error
+                    last_life, lost = life, error
                 else:
                     # Not before: a step ends early where rows are missing that the caller has brought.
                     life.opened = True

@@ -80,6 +80,10 @@ class Turns:
             task.add_done_callback(self._asked_ahead)
             self._ahead = task
 
+    def begin(self, plan: RunPlan) -> None:
+        """A life begins, with this plan for the rest of the image."""
+        self._steps_left = plan.steps
+
     def withdraw(self) -> None:
         """Let go of the turn that comes next, and of the step ahead, which its worker may still compute."""
         if self._next is not None:

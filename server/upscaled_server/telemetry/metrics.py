@@ -176,7 +176,7 @@ SNAPSHOT: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
     "upscaled_device_out_of_memory": (
         COUNTER,
         "Times that memory did not suffice for what was to be computed, which was then tried in smaller "
-        "pieces where there are any.",
+        "pieces or lower bands where there are any.",
         ("device",),
     ),
     "upscaled_device_nan_fallbacks": (

@@ -211,6 +211,18 @@ async def test_rows_that_do_not_fit_fail_whoever_brought_them_and_the_step_that_
         await second
 
 
+async def test_the_step_behind_one_that_failed_is_not_computed(desk: _Desk) -> None:
+    first, second = desk.step(), desk.step()
+    await _begun(desk)
+    fed = desk.feed()
+    await asyncio.sleep(0)
+    desk.run.let_go.release()
+    outcomes = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), _LONG)
+    assert [type(each) for each in outcomes] == [ProcessingFailed, RunClosed]
+    assert (await fed)["rows_fed"] == 16
+    assert "step" not in desk.run.calls
+
+
 async def test_closing_waits_for_the_step_that_is_computed_and_drops_all_behind_it(desk: _Desk) -> None:
     await desk.feed()
     first = desk.step()

@@ -4,9 +4,12 @@
 images that a worker is warmed with. `say`: steps write its text to stderr. `fail`: steps raise what it names.
 `crash`: steps of images of this width abort. `die`: opening a run ends the process, and `die` with it.
 `refuse`: no engine comes up. `unloadable`: the model that it names cannot be loaded. `together`: steps of
-images of equal size may be taken together. `full`: rows that come find no memory. Each step appends the
-run's width to `steps`, in one line those that were taken together; each model that is loaded or unloaded
-appends its name to `models`.
+images of equal size may be taken together. `full`: rows that come find no memory. `low`: nor do bands
+of more rows than it says. `anew`: so many of the next steps lose what their run holds.
+`lane`: networks are a card's, on the processor, and with `overflow` bright pixels
+overflow all but fp32, in bands. Each step appends the run's width to `steps`, in one line those that were
+taken together; each run in bands their height to `bands`; each model that is loaded or unloaded its name to
+`models`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from upscaled_server import errors
+from upscaled_server.engine import counters
 from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.run import Bits, Planes, Run
 from upscaled_server.engine.variant import Variant
@@ -33,6 +37,8 @@ def build(config: dict[str, Any]) -> _Handled:
         raise errors.FailedPrecondition("told not to start", told=True)
     if config["device"] == "cuda":
         raise errors.FailedPrecondition("this torch knows no CUDA")
+    if (_FOLDER / "lane").exists():
+        _compute_as_a_card_does()
     return _Handled(build_engine(config))
 
 
@@ -47,6 +53,8 @@ class _Handled:
         if (_FOLDER / "die").exists():
             (_FOLDER / "die").unlink()
             os.abort()
+        if plan.way == "bands" and plan.width != WARM_PIXELS:
+            _note("bands", str(plan.tile_height))
         return _HandledRun(self._engine.open_run(model, plan, out_bits, planes))
 
     def load(self, model: Variant) -> Any:
@@ -62,6 +70,32 @@ class _Handled:
     def step_together(self, runs: list[_HandledRun]) -> list[Any]:
         _note("steps", " ".join(str(run.plan.width) for run in runs))
         return [run.inner.step() for run in runs]
+
+
+def _left(name: str) -> int:
+    return int((_FOLDER / name).read_text()) if (_FOLDER / name).exists() else 0
+
+
+def _compute_as_a_card_does() -> None:
+    import torch
+
+    from upscaled_server.engine import loading
+    from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
+    from upscaled_server.engine.backends.cuda.lane import Lane
+    from upscaled_server.engine.bands import cuda_bands
+
+    def network(spec: Any, weights: Any, _: Any) -> Any:
+        return on_lane(weights.state, spec.architecture, Lane(torch.device("cpu")), "fp16")
+
+    def from_integers(integers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        image = converted(integers, dtype)
+        if dtype != torch.float32 and (_FOLDER / "overflow").exists():
+            image = torch.where(image > 0.8, torch.inf, image)
+        return image
+
+    converted = cuda_bands.from_integers
+    loading._network = network  # type: ignore[assignment]
+    cuda_bands.from_integers = from_integers
 
 
 def _note(name: str, line: str) -> None:
@@ -95,6 +129,14 @@ class _HandledRun:
             print((_FOLDER / "say").read_text(), file=sys.stderr, flush=True)
         if (_FOLDER / "crash").exists() and (_FOLDER / "crash").read_text() == str(self.inner.plan.width):
             os.abort()
+        plan = self.inner.plan
+        low = _FOLDER / "low"
+        if plan.way == "bands" and low.exists() and plan.tile_height > int(low.read_text()):
+            counters.count("out_of_memory")
+            raise errors.OutOfMemory("bands are too high, as told")
+        if (left := _left("anew")) > 0:
+            (_FOLDER / "anew").write_text(str(left - 1))
+            raise errors.MustBeginAnew("all is lost, as told")
         if (_FOLDER / "fail").exists():
             kind = (_FOLDER / "fail").read_text()
             if kind == "RuntimeError":

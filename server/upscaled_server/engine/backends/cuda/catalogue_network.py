@@ -16,7 +16,7 @@ from upscaled_server.engine.bands.cuda_bands import CudaBands
 from upscaled_server.engine.device import Device, Precision
 from upscaled_server.engine.networks.build import build_network
 from upscaled_server.engine.weights.state import StateDict
-from upscaled_server.errors import DomainError, Unavailable
+from upscaled_server.errors import DomainError, MustBeginAnew
 
 
 def catalogue_network(state: StateDict, architecture: Architecture, device: Device) -> CudaNetwork:
@@ -43,7 +43,7 @@ def on_lane(
         def overflowed() -> DomainError:
             # Carried rows are lost with it, so the image has to begin anew, and then is finished.
             network.lower(choice.precision)
-            return Unavailable(
+            return MustBeginAnew(
                 f"values overflow {choice.precision}; the model runs in {network.precision} from now on, so "
                 "try again"
             )
