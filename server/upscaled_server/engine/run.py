@@ -47,6 +47,11 @@ class Run(Protocol):
         ...
 
     @property
+    def precision(self) -> str:
+        """What its last step was computed in. A card may go to a finer one in the middle of an image."""
+        ...
+
+    @property
     def batch_key(self) -> str | None:
         """What the next step may be taken together with (`Engine.step_together`): that of other runs with an
         equal key, which means the same network, and pieces of equal shape and types. It changes from step to
@@ -155,6 +160,10 @@ class PiecesRun:
     @property
     def state_bytes(self) -> int:
         return self._window.nbytes + (0 if self._finished is None else self._finished.nbytes)
+
+    @property
+    def precision(self) -> str:
+        return self._network.precision
 
     @property
     def batch_key(self) -> str | None:

@@ -46,7 +46,8 @@ def done(
 
 
 def _provenance(layout: Layout, runs: Sequence[PoolRun]) -> Provenance:
-    made_by = runs[0].provenance
+    # Those of the last pass end last, and so know the precision that was used last.
+    made_by = runs[-1].provenance
     passes = runs[: len(layout.passes)]
     return Provenance(
         model=made_by.model,

@@ -87,6 +87,7 @@ class Life:
         self.done = False
         self.state_bytes = 0
         self.batch_key: str | None = None
+        self.precision: str | None = None
         self.steps_asked = 0
         self._plan = restart.plan
         self._first = restart.first
@@ -112,6 +113,7 @@ class Life:
         self.done = self.done or bool(status["done"])
         self.state_bytes = int(status["state_bytes"])
         self.batch_key = status["batch_key"]
+        self.precision = str(status["precision"])
 
     def take_new(self, rows: NDArray[Any]) -> NDArray[Any] | None:
         """The rows of a step that a life before did not give already; None if it gave all of them."""

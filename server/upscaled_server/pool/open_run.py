@@ -124,6 +124,7 @@ class OpenRun:
             "done": self.run.done,
             "state_bytes": self.run.state_bytes,
             "batch_key": self.run.batch_key,
+            "precision": self.run.precision,
         }
 
     def pixels_of_step(self) -> float:

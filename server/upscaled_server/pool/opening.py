@@ -7,7 +7,7 @@ import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
 
@@ -155,7 +155,8 @@ class Opening:
             except Unavailable as error:
                 # While the pool is being closed, that a worker has ended is the news.
                 raise (lost or error) from None
-            if found != provenance:
+            # A card may have gone to another precision since, which the run tells by itself.
+            if replace(found, precision=provenance.precision) != provenance:
                 raise WorkerLost("the model has changed since the image was begun", device=device)
             return worker
 

@@ -222,7 +222,8 @@ class Pool:
         return (await asyncio.gather(*(each.models.load(Variant.of(model)) for each in self._fleet)))[0]
 
     async def provenance(self, model: Model) -> Provenance:
-        """What a run of this model would report. Loads it, as `load` does."""
+        """What a run of this model would report, but for a precision that had to change since it was loaded.
+        Loads it, as `load` does."""
         return await self._fleet.of(None).models.load(Variant.of(model))
 
     async def unload(self, model: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class PoolRun:
     def __init__(self, plan: RunPlan, provenance: Provenance, device: Device, terms: Terms) -> None:
         self.device = device
         self.steps_done = 0
-        self.provenance = provenance
+        self._provenance = provenance
         self._terms = terms
         self._kept = Kept(plan)
         self._strikes = Strikes()
@@ -70,6 +71,11 @@ class PoolRun:
     @property
     def plan(self) -> RunPlan:
         return self._kept.plan
+
+    @property
+    def provenance(self) -> Provenance:
+        precision = None if self._life is None else self._life.precision
+        return replace(self._provenance, precision=precision or self._provenance.precision)
 
     @property
     def rows_wanted(self) -> int:

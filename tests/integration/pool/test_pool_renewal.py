@@ -173,6 +173,21 @@ async def test_a_run_whose_state_is_lost_begins_anew_and_gives_the_same_bytes(
         assert await _runs_at_worker(pool) == 0
 
 
+async def test_a_run_tells_the_precision_that_it_used_last(start_pool: StartPool, handle: Handle) -> None:
+    image = make_image(PLAN)
+    async with start_pool() as pool, pool.open(MODEL, PLAN, 8) as run:
+        assert run.provenance == await pool.provenance(MODEL)
+        assert run.provenance.precision == "fp32"
+        _, fed = await _first_rows(run, image)
+        handle.tell("precision", "bf16")
+        await run.step()
+        assert run.provenance == replace(await pool.provenance(MODEL), precision="bf16")
+        # The model is in another precision than when the run was opened, and is the same.
+        await kill_worker(pool)
+        await run_rows(run, image[fed:])
+        assert run.provenance == await pool.provenance(MODEL)
+
+
 async def test_bands_that_overflow_half_precision_are_finished_in_another(
     start_pool: StartPool, handle: Handle, engine: Engine
 ) -> None:
@@ -186,7 +201,9 @@ async def test_bands_that_overflow_half_precision_are_finished_in_another(
     expected = run_in_process(engine, plan, image)
     async with start_pool() as pool:
         async with pool.open(MODEL, plan, 8) as run:
+            assert run.provenance.precision == "fp16"
             rows = await run_rows(run, image)
+            assert run.provenance.precision == "fp32"
         (device,) = pool.device_stats.values()
         assert device.counts.nan_fallbacks == 2, "bf16 before fp32"
         await until(lambda: pool.stats.open_runs == 0)

@@ -27,6 +27,7 @@ class _Run:
 
     plan = _PLAN
     batch_key = None
+    precision = "fp32"
 
     def __init__(self) -> None:
         self.calls: list[str] = []

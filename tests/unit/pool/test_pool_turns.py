@@ -64,6 +64,7 @@ class Worker:
             "done": done,
             "state_bytes": 0,
             "batch_key": None,
+            "precision": "fp32",
             "seconds": 0.1,
             "pixels": 8,
         }

@@ -50,6 +50,7 @@ class CudaBands:
         self.graph = stream_graph(architecture)
         self.lane = lane
         self.ops = ops
+        self.precision = precision
         self.dtype = DTYPES[precision]
         self.wide: dict[tuple[int, str], WideConv] = {}
         self.shares: dict[Reader, int] = {}

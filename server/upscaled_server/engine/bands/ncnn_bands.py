@@ -31,6 +31,8 @@ _PANEL_COLUMNS = 128
 class NcnnBands:
     """See `BandNetwork`."""
 
+    precision = "fp32"
+
     def __init__(self, model: NcnnModel, architecture: Architecture) -> None:
         self.graph = stream_graph(architecture)
         param, self.blobs = convolutions(self.graph)

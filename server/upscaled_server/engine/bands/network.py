@@ -62,13 +62,14 @@ class Band:
 
 
 class BandNetwork(Protocol):
-    """A network on a device, segment by segment.
+    """A network on a device, segment by segment; `precision` is what it computes in.
 
     `run` may be called from several threads at once, as long as each segment of an image goes through its
     bands in order, and does not hold the GIL while it computes.
     """
 
     graph: StreamGraph
+    precision: str
 
     def run(self, band: Band, work: Work, carried: Carried) -> None:
         """Compute one segment of one band: from `band.blobs` and `carried` to both.

@@ -84,6 +84,10 @@ class BandsRun:
         return self._window.nbytes + self._network.bytes_of(carried + blobs) + self._finished.nbytes
 
     @property
+    def precision(self) -> str:
+        return self._network.precision
+
+    @property
     def batch_key(self) -> str | None:
         return None  # each carries rows of its own
 

@@ -34,6 +34,8 @@ _LEAST_PIXELS = 512
 class TorchBands:
     """See `BandNetwork`. `state`: the network's tensors by their upstream names, in fp32."""
 
+    precision = "fp32"
+
     def __init__(self, state: dict[str, Any], architecture: Architecture) -> None:
         self.graph = stream_graph(architecture)
         self._tensors: Tensors | None = {name: self._weight(value) for name, value in state.items()}

@@ -1,15 +1,15 @@
 """The real engine with a handle on it, for worker processes: files in a folder make it wait, fail or die.
 
 `hold` in the folder: steps announce themselves as `held` and wait until it is gone, except those of the
-images that a worker is warmed with. `say`: steps write its text to stderr. `fail`: steps raise what it names.
-`crash`: steps of images of this width abort. `die`: opening a run ends the process, and `die` with it.
-`refuse`: no engine comes up. `unloadable`: the model that it names cannot be loaded. `together`: steps of
-images of equal size may be taken together. `full`: rows that come find no memory. `low`: nor do bands
-of more rows than it says. `anew`: so many of the next steps lose what their run holds.
-`lane`: networks are a card's, on the processor, and with `overflow` bright pixels
-overflow all but fp32, in bands. Each step appends the run's width to `steps`, in one line those that were
-taken together; each run in bands their height to `bands`; each model that is loaded or unloaded its name to
-`models`.
+images that a worker is warmed with. `say`: steps write its text to stderr. `fail`: steps raise what it
+names. `crash`: steps of images of this width abort. `die`: opening a run ends the process, and `die` with
+it. `refuse`: no engine comes up. `unloadable`: the model that it names cannot be loaded. `together`: steps
+of images of equal size may be taken together. `full`: rows that come find no memory. `low`: nor do bands of
+more rows than it says. `anew`: so many of the next steps lose what their run holds. `precision`: what runs
+and models say that they compute in. `lane`: networks are a card's, on the processor, and with `overflow`
+bright pixels overflow all but fp32, in bands. Each step appends the run's width to `steps`, in one line
+those that were taken together; each run in bands their height to `bands`; each model that is loaded or
+unloaded its name to `models`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ class _Handled:
         _note("models", f"+{model.model}")
         if (_FOLDER / "unloadable").exists() and (_FOLDER / "unloadable").read_text() == model.model:
             raise errors.WeightsUnavailable("told not to have them")
-        return self._engine.load(model)
+        provenance = self._engine.load(model)
+        return replace(provenance, precision=_told_precision() or provenance.precision)
 
     def unload(self, model: str) -> bool:
         _note("models", f"-{model}")
@@ -74,6 +76,10 @@ class _Handled:
 
 def _left(name: str) -> int:
     return int((_FOLDER / name).read_text()) if (_FOLDER / name).exists() else 0
+
+
+def _told_precision() -> str:
+    return (_FOLDER / "precision").read_text() if (_FOLDER / "precision").exists() else ""
 
 
 def _compute_as_a_card_does() -> None:
@@ -114,6 +120,10 @@ class _HandledRun:
     def batch_key(self) -> str | None:
         plan = self.inner.plan
         return f"{plan.width}x{plan.height}" if (_FOLDER / "together").exists() else None
+
+    @property
+    def precision(self) -> str:
+        return _told_precision() or self.inner.precision
 
     def feed(self, rows: Any) -> None:
         if (_FOLDER / "full").exists():
