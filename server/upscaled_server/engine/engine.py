@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from upscaled_server.engine.backends.ncnn_memory import release
 from upscaled_server.engine.catalogue import Catalogue, Spec
 from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.device import Device
@@ -22,6 +23,7 @@ from upscaled_server.engine.traits import network_traits
 from upscaled_server.engine.variant import Variant
 from upscaled_server.engine.weights.download import Progress
 from upscaled_server.engine.weights.store import WeightStore
+from upscaled_server.engine.working_memory import WorkingMemory
 from upscaled_server.errors import FailedPrecondition
 from upscaled_server.tiling.plan import NetworkTraits, RunPlan
 
@@ -60,6 +62,8 @@ class Engine:
         self._lock = threading.Lock()
         self._loading: dict[Variant, threading.Lock] = {}
         self._executor = started_threads(device.parallel, "upscaled-piece")
+        # A card has memory of its own, whose allocator knows when it is short.
+        self._memory = WorkingMemory(device.budget_bytes, release if device.kind == "cpu" else lambda: None)
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -145,12 +149,20 @@ class Engine:
             found = self._require(variant)
             found.runs += 1
 
+        self._memory.run_opens(plan)
+
         def closed() -> None:
+            self._memory.run_closes(plan)
             with self._lock:
                 found.runs -= 1
 
+        def step_begins() -> None:
+            self._memory.step_begins(variant, plan)
+
         try:
-            return open_planned_run(found.network, plan, out_bits, self._executor, closed, planes=planes)
+            return open_planned_run(
+                found.network, plan, out_bits, self._executor, closed, planes=planes, on_step=step_begins
+            )
         except BaseException:  # whatever it was, no run is open
             closed()
             raise

@@ -21,10 +21,14 @@ def open_planned_run(
     on_close: Callable[[], None],
     *,
     planes: Planes = 3,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Raises `ProcessingFailed` for a plan that is not for this network."""
+    """`on_step` is called when a step begins.
+
+    Raises `ProcessingFailed` for a plan that is not for this network.
+    """
     if plan.way != "bands":
-        return PiecesRun(network, plan, out_bits, executor, on_close, planes=planes)
+        return PiecesRun(network, plan, out_bits, executor, on_close, planes=planes, on_step=on_step)
     if not isinstance(network, Streamable):
         raise ProcessingFailed("this network has no run in bands")
-    return BandsRun(network.bands(), plan, out_bits, executor, on_close, planes=planes)
+    return BandsRun(network.bands(), plan, out_bits, executor, on_close, planes=planes, on_step=on_step)

@@ -128,7 +128,9 @@ class PiecesRun:
         on_close: Callable[[], None] = lambda: None,
         *,
         planes: Planes = 3,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_step` is called when a step begins."""
         if plan.way == "bands":
             raise ProcessingFailed("this network has no run in bands")
         if plan.scale != network.scale:
@@ -139,6 +141,7 @@ class PiecesRun:
         self._network = network
         self._executor = executor
         self._on_close = on_close
+        self._on_step = on_step
         self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
         self._planes = planes
         self._groups = _groups(plan)
@@ -184,6 +187,7 @@ class PiecesRun:
         self._window.append(rows)
 
     def step(self, leaving: Callable[[], None] | None = None) -> NDArray[Any]:  # noqa: ARG002 - see `Run`
+        self._on_step()
         group, out = self._begin()
         self._compute(group, out)
         return self._end(group, out)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-from tests.integration.engine.truth import VIDEO, Load
+from tests.integration.engine.truth import VIDEO
 
-from upscaled_server.engine.backends import ncnn_memory
-from upscaled_server.engine.backends.ncnn_memory import borrow_pool, give_back_pool
-from upscaled_server.engine.bands.ncnn_bands import NcnnBands
+from upscaled_server.engine.working_memory import KEPT_SHARE
+from upscaled_server.pool.supervisor import ALLOCATOR
 
 # What a failed step leaves: a cycle that holds arrays, found in another thread when the network has gone.
 _LEFT_OVER = """
@@ -45,24 +44,42 @@ def test_arrays_that_are_collected_after_their_network_do_no_harm(tmp_path: Path
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "there\n", "")
 
 
-def test_a_pool_goes_to_the_next_network(load_weights: Load) -> None:
-    weights = load_weights(VIDEO)
-    pools = set()
-    for _ in range(5):
-        bands = NcnnBands(weights.as_ncnn(), weights.spec.architecture)
-        pools.add(id(bands.allocator))
-        bands.close()
-        bands.close()
-    assert len(pools) == 1
-    assert len({id(each) for each in ncnn_memory._unused}) == len(ncnn_memory._unused)
+# Widths of which none finds the memory of the one before to suit it; the peak is that of the widest alone.
+_MANY_WIDTHS = """
+import pathlib, sys
+import numpy as np
+from upscaled_server.engine.device import choose_device
+from upscaled_server.engine.engine import Engine
+from upscaled_server.engine.weights.store import StoreOptions, WeightStore
+
+def resident():
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+device = choose_device("cpu", "ncnn", parallel=2, budget_bytes=int(sys.argv[2]) << 20)
+engine = Engine(device, WeightStore(StoreOptions(cache=pathlib.Path(sys.argv[1]), download=False)))
+models = "real-esrgan-animevideo-v3", "real-esrgan-x4-plus-anime"
+for model in models:
+    engine.load(model)
+    engine.open_run(model, engine.plan(model, 16, 16), 8).close()
+before, peak = resident(), 0
+for model, widths in zip(models, (range(300, 1900, 100), range(80, 250, 24))):
+    for width in widths:
+        run = engine.open_run(model, engine.plan(model, width, 16), 8)
+        run.feed(np.zeros((16, width, 3), np.uint8))
+        while not run.done:
+            run.step()
+            peak = max(peak, resident() - before)
+        run.close()
+print(peak, resident() - before)
+"""
 
 
-def test_networks_that_live_together_have_pools_of_their_own() -> None:
-    pools = [borrow_pool() for _ in range(3)]
-    assert len({id(each) for each in pools}) == 3
-    threads = [threading.Thread(target=give_back_pool, args=(each,)) for each in pools]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {id(each) for each in pools} <= {id(each) for each in ncnn_memory._unused}
+def test_images_of_many_sizes_leave_no_more_than_the_budget_allows(tmp_path: Path) -> None:
+    budget = 128
+    command = [sys.executable, "-c", _MANY_WIDTHS, str(tmp_path), str(budget)]
+    environment = {**os.environ, **ALLOCATOR}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    peak, left = map(int, ended.stdout.split())
+    assert peak <= budget
+    assert left <= budget * KEPT_SHARE

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine import counters
 from upscaled_server.engine.backends.base import LUMA, full_scale
+from upscaled_server.engine.backends.ncnn_memory import pool
 from upscaled_server.errors import OutOfMemory, ProcessingFailed, WeightsRejected
 
 # Values that are rounded at a time, so that the scratch stays in the cache.
@@ -74,13 +75,13 @@ class Call:
     ncnn computes what is taken, and frees every blob when the last layer that reads it has run.
     """
 
-    def __init__(self, net: Any, allocator: Any = None) -> None:
-        """`allocator`: of `ncnn_memory`; without one the net's own pool is used, and a copy is taken."""
+    def __init__(self, net: Any) -> None:
         self._extractor = net.create_extractor()
         self._extractor.set_light_mode(True)
-        if allocator is not None:
-            self._extractor.set_blob_allocator(allocator)
-            self._extractor.set_workspace_allocator(allocator)
+        # Else the net has a pool of its own, from which nothing is released as long as it lives.
+        allocator = pool()
+        self._extractor.set_blob_allocator(allocator)
+        self._extractor.set_workspace_allocator(allocator)
 
     def give(self, blob: str | int, value: Any) -> None:
         """Raises `ProcessingFailed`."""

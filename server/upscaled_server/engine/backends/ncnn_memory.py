@@ -1,41 +1,40 @@
-"""Memory for ncnn that is used again and again, in pools that are lent.
+"""Memory for ncnn that is used again and again: one pool for all networks of the process.
 
 A `Mat` of a pool, and an array that views one, knows the pool by its address alone and gives its memory back
 when the last reference goes, which can be long after the network has gone: a step that failed is held by its
-traceback until the garbage collector finds it, in any thread. So pools are never destroyed. One that was
-given back goes to the next borrower, together with what comes back to it later.
+traceback until the garbage collector finds it, in any thread. So the pool is never destroyed.
+
+It keeps what was given back, and hands a block out again where at least half of it is wanted. What it keeps
+is therefore that of every size of image that was computed; see `working_memory`, which has it released.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any
 
-# Of a block of a pool, to be given.
+# Of a block, to be given.
 _WANTED_SHARE = 0.5
 
-# Without a lock: it would be needed in the garbage collector too, and each of these calls is one.
-_unused: list[Any] = []
 
-
-def borrow_pool() -> Any:
-    """A pool of ncnn for several threads; unlike ncnn's own it gives no block of which less than half is
-    wanted. `give_back_pool` it."""
+@functools.cache
+def pool() -> Any:
+    """For any number of threads."""
     import ncnn
 
-    try:
-        return _unused.pop()
-    except IndexError:
-        pass
-    pool = ncnn.PoolAllocator()
-    pool.set_size_compare_ratio(_WANTED_SHARE)
+    allocator = ncnn.PoolAllocator()
+    allocator.set_size_compare_ratio(_WANTED_SHARE)
     # Not even when the interpreter ends, which takes modules apart in an order of its own.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
-    return pool
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(allocator))
+    return allocator
 
 
-def give_back_pool(pool: Any) -> None:
-    """Frees what is not in use. What is goes back to the pool when it is let go of."""
-    _unused.append(pool)
-    for each in tuple(_unused):
-        each.clear()
+def release() -> None:
+    """Give back to the system what nothing uses."""
+    if pool.cache_info().currsize:
+        pool().clear()
+    # Smaller blocks would stay in the heap. Other C libraries than glibc do not have it.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

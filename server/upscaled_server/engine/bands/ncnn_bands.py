@@ -6,7 +6,6 @@ joins and pads the rows by itself, copying each of them several times. See `pane
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.ncnn_binding import Call, load_net, round_planes
-from upscaled_server.engine.backends.ncnn_memory import borrow_pool, give_back_pool
+from upscaled_server.engine.backends.ncnn_memory import pool
 from upscaled_server.engine.bands.flow import Work
 from upscaled_server.engine.bands.graph import Op, stream_graph
 from upscaled_server.engine.bands.ncnn_graph import convolutions
@@ -38,8 +37,7 @@ class NcnnBands:
         param, self.blobs = convolutions(self.graph)
         self._net: Any = load_net(param, model.bin, 1)
         self.together = tuple(_read_together(segment) for segment in self.graph.segments)
-        self.allocator = borrow_pool()
-        self._give_back = weakref.finalize(self, give_back_pool, self.allocator)
+        self.allocator = pool()
         first = next(op for op in self.graph.ops if op.kind == "conv")
         self._trunk = first.name
         shuffled = {op.edges[0].blob for op in self.graph.ops if op.kind == "shuffle"}
@@ -64,7 +62,6 @@ class NcnnBands:
     def close(self) -> None:
         """Free the weights. Calling it twice is harmless; `run` must not be running."""
         self._net = None
-        self._give_back()
 
     def columns(self, blob: str, width: int) -> Columns:
         """The panels of a blob for an image of this width."""

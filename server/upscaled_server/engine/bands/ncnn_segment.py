@@ -132,7 +132,7 @@ class Segment:
         for row in range(start, end, most):
             rows = min(most, end - row)
             for panel in range(columns.count):
-                call = Call(self._net, network.allocator)
+                call = Call(self._net)
                 call.give(blobs.source, source.as_input(panel, row - 1, rows + 2, groups))
                 values = packed_view(call.take(blobs.result, packed=packed))
                 patches.append(Patch(panel, row, values))

@@ -38,7 +38,9 @@ class BandsRun:
         on_close: Callable[[], None] = lambda: None,
         *,
         planes: Literal[1, 3] = 3,
+        on_step: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_step` is called when a step begins."""
         if plan.scale != network.graph.scale:
             raise ProcessingFailed(
                 f"the plan is for scale {plan.scale}, the network enlarges by {network.graph.scale}"
@@ -47,6 +49,7 @@ class BandsRun:
         self._network = network
         self._executor = executor
         self._on_close = on_close
+        self._on_step = on_step
         self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
         self._width = _padded(plan.width, plan.multiple)
         self._height = _padded(plan.height, plan.multiple)
@@ -116,6 +119,7 @@ class BandsRun:
             raise ProcessingFailed("the run is " + ("closed" if self._closed else "done"))
         if self.rows_wanted:
             raise ProcessingFailed(f"{self.rows_wanted} more rows must be fed first")
+        self._on_step()
         self._steps += 1
         number = self._steps
         try:
