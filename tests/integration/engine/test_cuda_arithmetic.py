@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -151,9 +152,10 @@ def test_bands_that_find_no_memory_give_back_what_is_cached_and_hold_nothing(
     photo: Photo, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     architecture = NETWORKS["compact"]
-    network = on_lane(_state(architecture), architecture, Lane(torch.device("cpu")), "fp32")
+    lane = Lane(torch.device("cpu"))
+    network, other = (on_lane(_state(architecture), architecture, lane, "fp32") for _ in range(2))
     image = photo(17, 53)
-    conv2d, given_back = cuda_bands.F.conv2d, list[bool]()
+    conv2d, given_back = cuda_bands.F.conv2d, list[CudaNetwork]()
     made: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
 
     def convolved(source: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -164,13 +166,14 @@ def test_bands_that_find_no_memory_give_back_what_is_cached_and_hold_nothing(
         return result
 
     monkeypatch.setattr(cuda_bands.F, "conv2d", convolved)
-    monkeypatch.setattr(network._programs, "clear", lambda: given_back.append(True))
+    for each in (network, other):
+        monkeypatch.setattr(each._programs, "clear", functools.partial(given_back.append, each))
     plan = _plan(network, image, 32, halo=network.bands().graph.lag_rows)
     run = BandsRun(network.bands(), plan, 8, executor)
     run.feed(image)
     with pytest.raises(OutOfMemory) as failed:
         run.step()
-    assert given_back == [True]
+    assert set(given_back) == {network, other}
     run.close()
     assert failed.value is not None
     assert run.state_bytes == 0

@@ -33,8 +33,7 @@ Tensors = dict[str, torch.Tensor]
 
 
 class CudaBands:
-    """See `BandNetwork`. `overflowed` is told when results are not finite, and gives the error; `make_room`
-    when memory does not suffice."""
+    """See `BandNetwork`. `overflowed` is told when results are not finite, and gives the error."""
 
     def __init__(
         self,
@@ -43,9 +42,7 @@ class CudaBands:
         lane: Lane,
         ops: Ops,
         precision: Precision,
-        *,
         overflowed: Callable[[], Exception],
-        make_room: Callable[[], None],
     ) -> None:
         self.graph = stream_graph(architecture)
         self.lane = lane
@@ -56,7 +53,6 @@ class CudaBands:
         self.shares: dict[Reader, int] = {}
         self.epilogues: dict[str, Epilogue] = {}
         self._overflowed = overflowed
-        self._make_room = make_room
         self._closed = False
         with lane.working():
             self._place({name: torch.from_numpy(array) for name, array in state.items()})
@@ -69,7 +65,7 @@ class CudaBands:
             try:
                 _Segment(self, band, work, carried).run()
             except torch.OutOfMemoryError:
-                self._make_room()  # for the lower bands that will be tried
+                self.lane.make_room()  # for the lower bands that will be tried
                 raise
             self.lane.throttle()
 

@@ -48,15 +48,7 @@ def on_lane(
                 "try again"
             )
 
-        return CudaBands(
-            state,
-            architecture,
-            lane,
-            ops,
-            choice.precision,
-            overflowed=overflowed,
-            make_room=network.make_room,
-        )
+        return CudaBands(state, architecture, lane, ops, choice.precision, overflowed)
 
     source = Source(module, architecture.scale, architecture.multiple, fused=fused)
     return CudaNetwork(source, lane, precision=precision, bands=bands)

@@ -10,10 +10,11 @@ torch's caching host allocator, which likewise gives a block away only after the
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,12 @@ cuda: Any = torch.cuda
 _AHEAD = 3
 
 
+class Cache(Protocol):
+    """What takes memory of the device only to be faster."""
+
+    def clear(self) -> None: ...
+
+
 class Lane:
     """A device, CUDA or (for the same arithmetic without streams) CPU. One thread at a time is `working`."""
 
@@ -36,6 +43,7 @@ class Lane:
         self.cuda = device.type == "cuda"
         self._lock = threading.RLock()
         self._queued: deque[Any] = deque()
+        self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
         if self.cuda:
             # fp32 means fp32: without this, cuDNN rounds the factors of a convolution to 10 bits.
             torch.backends.cudnn.allow_tf32 = False
@@ -118,6 +126,17 @@ class Lane:
             for stream in (self._up, self.compute, self._down):
                 stream.synchronize()
             self._queued.clear()
+
+    def remember(self, cache: Cache) -> None:
+        """`make_room` clears it, as long as somebody holds it."""
+        with self._lock:
+            self._caches.add(cache)
+
+    def make_room(self) -> None:
+        """Clear every network's caches, and give their memory back to the device. Call it while `working`."""
+        for cache in self._caches:
+            cache.clear()
+        self.release_memory()
 
     def release_memory(self) -> None:
         """Give cached memory back to the device, once nothing is running."""

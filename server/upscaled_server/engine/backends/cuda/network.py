@@ -150,12 +150,6 @@ class CudaNetwork:
             self._choose(rest)
             log.warning("values overflow %s, so this model runs in %s from now on", precision, self.precision)
 
-    def make_room(self) -> None:
-        """Give back what is only cached."""
-        with self._lane.working():
-            self._programs.clear()
-            self._lane.release_memory()
-
     def close(self) -> None:
         with self._lane.working():
             if self._closed:
@@ -216,7 +210,7 @@ class CudaNetwork:
             counters.count("out_of_memory")
         while waiting:
             waiting.popleft()()
-        self.make_room()
+        self._lane.make_room()
         if len(jobs) == 1:
             waiting.append(self._begin(jobs))
             return

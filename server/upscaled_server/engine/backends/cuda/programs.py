@@ -51,6 +51,7 @@ class Programs:
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()
         self._uses: OrderedDict[Hashable, int] = OrderedDict()
         self._pool: Any = None
+        lane.remember(self)
 
     @property
     def recorded(self) -> tuple[Hashable, ...]:
