@@ -263,6 +263,8 @@ class PiecesRun:
             self._network.infer(source, piece, target, threads=self.plan.threads)
         except OutOfMemory:
             plan = self.plan
+            if not plan.divisible:
+                raise
             halves = piece.halves(plan.halo, plan.multiple, plan.width, plan.height, plan.min_size)
             if halves is None:
                 raise

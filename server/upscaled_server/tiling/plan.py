@@ -151,6 +151,12 @@ class RunPlan:
         return self.columns == 1
 
     @property
+    def divisible(self) -> bool:
+        """Whether a piece that is too large may be computed in halves. A whole image without context may not:
+        the halves would have none either, and a seam where they meet."""
+        return self.way != "whole" or self.halo > 0
+
+    @property
     def steps(self) -> int:
         """How many times a run of this plan must be stepped."""
         if self.way == "bands":

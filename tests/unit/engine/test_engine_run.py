@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from upscaled_server.engine.backends.base import pad_piece
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.device import Device
+from upscaled_server.engine.planning import plan_image
 from upscaled_server.engine.run import PiecesRun, Run
 from upscaled_server.errors import OutOfMemory, ProcessingFailed
 from upscaled_server.tiling.cut import Piece
@@ -155,6 +158,19 @@ def test_too_little_memory_for_a_pixel_is_an_error(executor: ThreadPoolExecutor)
     run.feed(_image(4, 4))
     with pytest.raises(OutOfMemory):
         run.step()
+
+
+def test_a_whole_image_without_context_is_not_halved(executor: ThreadPoolExecutor) -> None:
+    spec, device = Catalogue().resolve("real-esrgan-x2-plus"), Device("cpu", "", "realesrgan", "fp32", 2, 0)
+    plan = plan_image(spec, device, 20, 30, budget_bytes=1 << 34, parallel=2)
+    network = Repeater(largest=400)
+    run = PiecesRun(network, plan, 8, executor)
+    run.feed(_image(20, 30))
+    with pytest.raises(OutOfMemory):
+        run.step()
+    assert network.pieces == []
+    network.largest = None
+    np.testing.assert_array_equal(run.step(), _image(20, 30).repeat(2, 0).repeat(2, 1))
 
 
 def test_a_failing_piece_fails_the_step_after_the_others_ended(executor: ThreadPoolExecutor) -> None:
