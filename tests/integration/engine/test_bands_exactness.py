@@ -32,6 +32,8 @@ from tests.integration.engine.truth import (
 )
 
 from upscaled_server.engine.backends.base import LUMA
+from upscaled_server.engine.backends.ncnn_binding import packed_view
+from upscaled_server.engine.bands import ncnn_segment
 from upscaled_server.engine.bands.ncnn_bands import NcnnBands
 from upscaled_server.engine.bands.network import BandNetwork
 from upscaled_server.engine.bands.run import BandsRun
@@ -116,6 +118,38 @@ def test_images_wider_than_one_panel_of_the_trunk_equal_the_whole_image(
     assert trunk.within(trunk.count - 1) < trunk.panel
     result = driven(BandsRun(network, plan, 8, executor), image)
     assert_promise(result, rounded(truth(name, image)))
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [(VIDEO, 4), (GENERAL, 4), (ANIME, 4), (X4, 4), (X2, 4), (X2, 1), (X2, 8), (X2, 16)],
+)
+def test_bands_equal_the_whole_image_however_many_channels_a_processor_interleaves(
+    name: str,
+    pack: int,
+    load_weights: Load,
+    truth: Truth,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def repacked(mat: Any) -> NDArray[np.float32]:
+        """What a convolution gives here, as that processor would give it."""
+        own, width, rows = mat.elempack, mat.w, mat.h
+        values = packed_view(mat)
+        if own == 1:
+            return values
+        channels = values.reshape(-1, rows, width, own).transpose(0, 3, 1, 2)
+        groups = channels.reshape(-1, pack, rows, width)
+        return groups.transpose(0, 2, 3, 1).reshape(-1, rows, width * pack)
+
+    monkeypatch.setattr(NcnnBands, "_find_pack", lambda _: pack)
+    monkeypatch.setattr(ncnn_segment, "packed_view", repacked)
+    weights, image = load_weights(name), photo(13, 11)
+    network = NcnnBands(weights.as_ncnn(), weights.spec.architecture)
+    result = driven(BandsRun(network, _plan(network, weights, (13, 11), 8), 8, executor), image)
+    network.close()
+    assert_promise(result, rounded(truth(name, image)), few=3)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -41,7 +41,9 @@ class NcnnBands:
         first = next(op for op in self.graph.ops if op.kind == "conv")
         self._trunk = first.name
         shuffled = {op.edges[0].blob for op in self.graph.ops if op.kind == "shuffle"}
-        self._planar = {self.graph.output, *shuffled}
+        # Put together here, in planes; where ncnn interleaves even twelve channels, it does so by itself.
+        unshuffled = {op.name for op in self.graph.ops if op.kind == "unshuffle"}
+        self._planar = {self.graph.output, *shuffled, *unshuffled}
         self._pack = self._find_pack()
 
     def run(self, band: Band, work: Work, carried: Carried) -> None:
