@@ -6,6 +6,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,46 @@ import torch
 from numpy.typing import NDArray
 
 from upscaled_server.engine import counters
+from upscaled_server.engine.architectures import Compact
+from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
 from upscaled_server.engine.backends.cuda.forms import ModuleForm
+from upscaled_server.engine.backends.cuda.fused import PlainOps
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.network import CudaNetwork, Source
 from upscaled_server.engine.backends.cuda.precision import calibration_picture, measure, precisions_from
+from upscaled_server.engine.bands.run import BandsRun
 from upscaled_server.engine.run import PiecesRun
 from upscaled_server.engine.together import step_together
-from upscaled_server.errors import OutOfMemory, ProcessingFailed
+from upscaled_server.errors import DeviceFailed, OutOfMemory, ProcessingFailed
 from upscaled_server.tiling.plan import RunPlan
 
 Plain = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Doubler:
-    """Enlarges twice by repeating pixels. `largest`: more pixels at once are too many for the card."""
+def _cuda_error(text: str, code: int | None = None) -> RuntimeError:
+    """As torch raises it for what CUDA itself answers."""
+    error = torch.AcceleratorError(f"CUDA error: {text}\nSearch for it in the manual.")
+    if code is not None:
+        error.error_code = code
+    return error
 
-    def __init__(self, largest: int | None = None) -> None:
+
+OUT_OF_MEMORY = {
+    "torch's": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB"),
+    "CUDA's": _cuda_error("out of memory", 2),
+    "CUDA's without its code": _cuda_error("out of memory"),
+    "the CPU's": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+}
+"""By who says it."""
+
+
+class Doubler:
+    """Enlarges twice by repeating pixels. `largest`: more pixels at once are too many for the card, which is
+    said by `failure`."""
+
+    def __init__(self, largest: int | None = None, failure: RuntimeError = OUT_OF_MEMORY["torch's"]) -> None:
         self.largest = largest
+        self.failure = failure
         self.batches: list[tuple[int, int, int]] = []
 
     def make(self, _: torch.device, dtype: torch.dtype) -> Plain:
@@ -38,7 +62,7 @@ class Doubler:
             assert image.dtype == dtype
             count, _, height, width = image.shape
             if self.largest is not None and count * height * width > self.largest:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+                raise self.failure
             self.batches.append((count, height, width))
             return image.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
@@ -80,8 +104,11 @@ def _doubled(image: NDArray[Any]) -> NDArray[Any]:
     return image.repeat(2, 0).repeat(2, 1)
 
 
-def test_a_batch_that_is_too_large_is_halved_and_stays_so(executor: ThreadPoolExecutor) -> None:
-    doubler = Doubler(largest=400)
+@pytest.mark.parametrize("failure", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_a_batch_that_is_too_large_is_halved_and_stays_so(
+    failure: RuntimeError, executor: ThreadPoolExecutor
+) -> None:
+    doubler = Doubler(largest=400, failure=failure)
     network = doubler.network()
     images = [_image(10, 20, seed) for seed in range(8)]
     for expected in ([2, 2, 2, 2], [2, 2, 2, 2]):
@@ -109,6 +136,95 @@ def test_a_pixel_that_is_too_large_is_an_error(executor: ThreadPoolExecutor) -> 
         run.step()
     (outcome,) = step_together([run])
     assert isinstance(outcome, OutOfMemory)
+
+
+@pytest.mark.parametrize("failure", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_memory_that_runs_out_is_no_failure_of_the_device(failure: RuntimeError) -> None:
+    counters.take()
+    with pytest.raises(OutOfMemory), Lane(torch.device("cpu")).working():
+        raise failure
+    assert counters.take() == {"out_of_memory": 1}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        _cuda_error("an illegal memory access was encountered", 700),
+        _cuda_error("unspecified launch failure"),
+        _cuda_error("out of memory, says a text that means another thing", 719),
+    ],
+)
+def test_other_errors_of_cuda_are_failures_of_the_device(failure: RuntimeError) -> None:
+    with pytest.raises(DeviceFailed), Lane(torch.device("cpu")).working():
+        raise failure
+
+
+@pytest.mark.parametrize("failure", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_a_form_is_not_given_up_because_memory_ran_out_meanwhile(failure: RuntimeError) -> None:
+    def short_of_memory(*_: Any) -> ModuleForm:
+        raise failure
+
+    source = Source(Doubler().make, 2, 1, fused=short_of_memory)
+    with pytest.raises(OutOfMemory):
+        CudaNetwork(source, Lane(torch.device("cpu")))
+
+
+@pytest.mark.parametrize("failure", OUT_OF_MEMORY.values(), ids=OUT_OF_MEMORY)
+def test_bands_that_ran_out_of_memory_make_room_for_lower_ones(
+    failure: RuntimeError, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*_: Any) -> Any:
+        raise failure
+
+    architecture, made_room = Compact(convs=1, features=8), []
+    state = {name: np.ones(shape, np.float32) for name, shape in architecture.shapes().items()}
+    network = on_lane(state, architecture, Lane(torch.device("cpu")), "fp32")
+    monkeypatch.setattr(network, "make_room", lambda: made_room.append(1))
+    bands = network.bands()
+    monkeypatch.setattr(bands, "ops", PlainOps())
+    monkeypatch.setattr(bands.ops, "join", short_of_memory)
+    plan = RunPlan("bands", 8, 20, 4, 8, 8, bands.graph.lag_rows, 1, 1, 1, 1)
+    run = BandsRun(bands, plan, 8, executor)
+    run.feed(_image(8, 20))
+    with pytest.raises(OutOfMemory):
+        run.step()
+    assert made_room
+    run.close()
+
+
+class _Streams:
+    """What a lane takes of `torch.cuda`, for work that is done at once."""
+
+    def wait_event(self, _: object) -> None:
+        pass
+
+    def record_event(self, _: object = None) -> _Streams:
+        return self
+
+    def synchronize(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_come_and_go_in_ordinary_memory_where_none_can_be_locked(
+    dtype: type[np.uint8] | type[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locked_memory(*args: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        if pin_memory:
+            raise _cuda_error("out of memory", 2)
+        return empty(*args, **options)
+
+    empty, lane = torch.empty, Lane(torch.device("cpu"))
+    lane.cuda, lane.compute, lane._up, lane._down = True, _Streams(), _Streams(), _Streams()
+    monkeypatch.setattr(torch, "empty", no_locked_memory)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "Event", lambda **_: None)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    image = _image(5, 4).astype(dtype) * 200
+    result = lane.empty(image.shape, image.dtype)
+    lane.download(lane.upload([image])[0], result)()
+    np.testing.assert_array_equal(result, image)
 
 
 def test_what_ran_out_of_memory_does_not_live_on_in_its_error() -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _TAIL_ROWS = 16
 _TAIL_CONTEXT = 2
 
+# cudaErrorMemoryAllocation. The device goes on, unlike after other errors of CUDA.
+_CUDA_ALLOCATION_FAILED = 2
+
 
 class TorchNetwork:
     """See `LoadedNetwork`."""
@@ -131,18 +134,27 @@ def typed_errors() -> Iterator[None]:
     """Errors of torch as ours. Raises `OutOfMemory`, `DeviceFailed`, `ProcessingFailed`."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        # What the work that failed has made hangs on the error, which may be kept for a while.
-        traceback.clear_frames(error.__traceback__)
-        torch.cuda.empty_cache()
-        counters.count("out_of_memory")
-        raise OutOfMemory(f"the device ran out of memory: {str(error).splitlines()[0]}") from error
-    except torch.AcceleratorError as error:
-        # An illegal access, say: CUDA answers everything that follows in this process with the same error.
-        raise DeviceFailed(f"the device failed: {str(error).splitlines()[0]}") from error
     except RuntimeError as error:
-        text = str(error)
-        if "can't allocate memory" in text or "out of memory" in text:
+        said = str(error).partition("\n")[0]
+        if is_out_of_memory(error):
+            # What the work that failed has made hangs on the error, which may be kept for a while.
+            traceback.clear_frames(error.__traceback__)
+            torch.cuda.empty_cache()
             counters.count("out_of_memory")
-            raise OutOfMemory(f"torch ran out of memory: {text.splitlines()[0]}") from error
-        raise ProcessingFailed(f"torch failed: {text.splitlines()[0]}") from error
+            raise OutOfMemory(f"torch ran out of memory: {said}") from error
+        if isinstance(error, torch.AcceleratorError):
+            # An illegal access, say: CUDA answers everything that follows in this process with the same
+            # error.
+            raise DeviceFailed(f"the device failed: {said}") from error
+        raise ProcessingFailed(f"torch failed: {said}") from error
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch says that memory did not suffice. Where its own allocator did not ask for it, CUDA says
+    so: for page-locked memory, a graph, or code that is loaded when it is first used."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    code = getattr(error, "error_code", None) if isinstance(error, torch.AcceleratorError) else None
+    if code is not None:
+        return bool(code == _CUDA_ALLOCATION_FAILED)
+    return "can't allocate memory" in str(error) or "out of memory" in str(error)

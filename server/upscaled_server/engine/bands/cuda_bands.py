@@ -21,6 +21,7 @@ from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.cuda.fused import Epilogue, Ops, Raw, Residual, from_integers
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.precision import DTYPES
+from upscaled_server.engine.backends.torch_backend import is_out_of_memory
 from upscaled_server.engine.bands.flow import Reader, Work
 from upscaled_server.engine.bands.graph import IMAGE, Op, StreamGraph, stream_graph
 from upscaled_server.engine.bands.network import Band, Carried
@@ -64,8 +65,9 @@ class CudaBands:
         with self.lane.working():
             try:
                 _Segment(self, band, work, carried).run()
-            except torch.OutOfMemoryError:
-                self.lane.make_room()  # for the lower bands that will be tried
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    self.lane.make_room()  # for the lower bands that will be tried
                 raise
             self.lane.throttle()
 

@@ -66,13 +66,15 @@ class Lane:
         """uint8 or uint16 images of one shape (h, w, 3), perhaps views, to the device as (n, h, w, 3): uint8,
         or int16 with the same bits. What is computed next waits for them; `images` may be changed at once."""
         shape, dtype = images[0].shape, images[0].dtype
-        host = torch.empty((len(images), *shape), dtype=_TORCH[_signed(dtype)], pin_memory=self.cuda)
+        size, integers = (len(images), *shape), _TORCH[_signed(dtype)]
+        locked = self._locked(size, integers)
+        host = torch.empty(size, dtype=integers) if locked is None else locked
         for number, image in enumerate(images):
             host[number].numpy().view(dtype)[...] = image
         if not self.cuda:
             return host
         with torch.cuda.stream(self._up):
-            tensor = host.to(self.device, non_blocking=True)
+            tensor = host.to(self.device, non_blocking=locked is not None)
         self.compute.wait_event(self._up.record_event())
         tensor.record_stream(self.compute)
         return tensor
@@ -85,7 +87,9 @@ class Lane:
             out[...] = tensor.numpy().view(out.dtype)
             return lambda: None
         direct = self._as_pinned(out, tensor.dtype)
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) if direct is None else direct
+        host = self._locked(tensor.shape, tensor.dtype) if direct is None else direct
+        if host is None:
+            host = torch.empty(tensor.shape, dtype=tensor.dtype)
         self._down.wait_event(self.compute.record_event())
         with torch.cuda.stream(self._down):
             host.copy_(tensor, non_blocking=True)
@@ -102,15 +106,8 @@ class Lane:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Memory for results: page-locked on a card, so that they arrive in it without another copy."""
-        if self.cuda:
-            try:
-                with torch.cuda.device(self.device):
-                    locked = torch.empty(shape, dtype=_TORCH[_signed(dtype)], pin_memory=True)
-            except RuntimeError:
-                pass  # the system's limit of locked memory; ordinary memory is slower and does as well
-            else:
-                return locked.numpy().view(dtype)
-        return np.empty(shape, dtype)
+        locked = self._locked(shape, _TORCH[_signed(dtype)])
+        return np.empty(shape, dtype) if locked is None else locked.numpy().view(dtype)
 
     def throttle(self) -> None:
         """Mark a unit of work as queued, and wait while too many are: so that time is spent where it is
@@ -143,6 +140,17 @@ class Lane:
         if self.cuda:
             self.synchronize()
             torch.cuda.empty_cache()
+
+    def _locked(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor | None:
+        """Page-locked memory on a card, unless the system's limit of it is reached: ordinary memory is slower
+        and does as well."""
+        if not self.cuda:
+            return None
+        try:
+            with torch.cuda.device(self.device):
+                return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
+        except RuntimeError:
+            return None
 
     def _as_pinned(self, out: NDArray[Any], dtype: torch.dtype) -> torch.Tensor | None:
         """`out` as a tensor, if the card can write to it."""

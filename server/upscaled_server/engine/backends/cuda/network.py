@@ -20,6 +20,7 @@ from upscaled_server.engine.backends.cuda.fused import Epilogue, Ops, PlainOps, 
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.precision import Candidate, Choice, choose_form, precisions_from
 from upscaled_server.engine.backends.cuda.programs import Programs
+from upscaled_server.engine.backends.torch_backend import is_out_of_memory
 from upscaled_server.engine.device import Precision
 from upscaled_server.errors import ProcessingFailed
 from upscaled_server.tiling.cut import Piece
@@ -205,7 +206,9 @@ class CudaNetwork:
         try:
             waiting.append(self._begin(jobs))
             return
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             log.info("out of memory with %d pieces together", len(jobs))
             counters.count("out_of_memory")
         while waiting:

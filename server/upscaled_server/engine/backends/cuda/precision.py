@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from upscaled_server.engine.backends.cuda.forms import Form, ModuleForm
 from upscaled_server.engine.backends.cuda.fused import from_integers, to_planes
 from upscaled_server.engine.backends.cuda.lane import Lane, cuda
+from upscaled_server.engine.backends.torch_backend import is_out_of_memory
 from upscaled_server.engine.device import Precision
 from upscaled_server.errors import ProcessingFailed
 
@@ -155,9 +156,9 @@ def _checked(
     try:
         form = candidate.make(DTYPES[precision])
         accuracy = measure(planes(form, image, DTYPES[precision]), truth)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # whatever a compiler or a driver that does not fit may raise
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
         log.warning("the form %s cannot be used here: %s: %s", candidate.name, type(error).__name__, error)
         return None
     if not accuracy.kept:
