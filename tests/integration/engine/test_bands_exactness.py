@@ -41,7 +41,7 @@ from upscaled_server.engine.device import choose_device
 from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.planning import plan_image
 from upscaled_server.engine.weights.store import LoadedWeights, StoreOptions, WeightStore
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import OutOfMemory, ProcessingFailed
 from upscaled_server.tiling.plan import RunPlan
 
 
@@ -260,6 +260,53 @@ def test_a_step_that_fails_loses_no_rows_that_it_had_finished(
             failures += 1
     run.close()
     assert failures == 1
+    np.testing.assert_array_equal(np.concatenate(rows), expected)
+
+
+class _StoringFailsOnce:
+    """A network in bands that fails once to store a result."""
+
+    def __init__(self, network: BandNetwork, failure: Exception) -> None:
+        self._network = network
+        self.left = [failure]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def store(self, *arguments: Any) -> None:
+        if self.left:
+            raise self.left.pop()
+        self._network.store(*arguments)
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "torch"])
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("failure", [MemoryError(), OutOfMemory("as told")], ids=repr)
+def test_a_result_that_could_not_be_stored_is_stored_by_the_next_step(
+    failure: Exception,
+    parallel: int,
+    backend: str,
+    load_weights: Load,
+    networks: Networks,
+    photo: Photo,
+    executor: ThreadPoolExecutor,
+) -> None:
+    weights, image, network = load_weights(VIDEO), photo(40, 96), networks(VIDEO, backend).bands()
+    plan = _plan(network, weights, (40, 96), 8, parallel=parallel)
+    expected = driven(BandsRun(network, plan, 8, executor), image)
+    storing = _StoringFailsOnce(network, failure)
+    run = BandsRun(cast("BandNetwork", storing), plan, 8, executor)
+    run.feed(image)
+    rows, failures = [], 0
+    while not run.done:
+        try:
+            rows.append(run.step())
+        except (MemoryError, OutOfMemory):
+            failures += 1
+    run.close()
+    # With others at work the step itself may have tried again.
+    assert failures <= 1
+    assert not storing.left
     np.testing.assert_array_equal(np.concatenate(rows), expected)
 
 

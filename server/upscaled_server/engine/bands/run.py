@@ -178,7 +178,9 @@ class BandsRun:
 
     def _compute(self, flight: Flight) -> None:
         band, index = flight.band, flight.segment
-        self._network.run(band, band.works[index], self._carried)
+        # There already where it was computed before, and only to store it failed.
+        if self._network.graph.output not in band.blobs:
+            self._network.run(band, band.works[index], self._carried)
         if index < self._segments - 1:
             return
         # The last segments of bands run one after the other, so rows are finished in order.
