@@ -6,11 +6,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.integration.engine.truth import VIDEO
+import ncnn
+import numpy as np
+import pytest
+from tests.integration.engine.truth import ANIME, VIDEO, Load
 
+from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
+from upscaled_server.engine.backends.ncnn_binding import to_mat
 from upscaled_server.engine.working_memory import KEPT_SHARE
+from upscaled_server.errors import OutOfMemory
 from upscaled_server.pool.supervisor import ALLOCATOR
+from upscaled_server.tiling.cut import Piece, cut_axis
 
 # What a failed step leaves: a cycle that holds arrays, found in another thread when the network has gone.
 _LEFT_OVER = """
@@ -42,6 +50,69 @@ def test_arrays_that_are_collected_after_their_network_do_no_harm(tmp_path: Path
     command = [sys.executable, "-c", _LEFT_OVER, VIDEO, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "there\n", "")
+
+
+_TOO_LITTLE = """
+import pathlib, resource, sys
+from upscaled_server.engine import counters
+from upscaled_server.engine.bands.ncnn_bands import NcnnBands
+from upscaled_server.engine.catalogue import Catalogue
+from upscaled_server.engine.weights.store import StoreOptions, WeightStore
+from upscaled_server.errors import OutOfMemory
+
+store = WeightStore(StoreOptions(cache=pathlib.Path(sys.argv[2]), download=False))
+weights = store.load(Catalogue().resolve(sys.argv[1]))
+bands = NcnnBands(weights.as_ncnn(), weights.spec.architecture)
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+for values in (1_400_000_000, 2**31, 2**40):
+    try:
+        bands.memory(values)
+    except OutOfMemory as error:
+        print(error.message)
+assert bands.memory(10_000).shape == (10_000,)
+print(counters.take())
+"""
+
+
+def test_memory_that_is_refused_is_said_to_have_run_out(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _TOO_LITTLE, VIDEO, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    assert ended.stdout.splitlines() == ["ncnn ran out of memory"] * 3 + ["{'out_of_memory': 3}"], (
+        ended.stderr
+    )
+
+
+class _NoMemory:
+    """As `ncnn.Mat`, when there is no memory."""
+
+    PixelType = ncnn.Mat.PixelType
+
+    def __new__(cls, *_: object, **__: object) -> Any:
+        return _NoMemory.from_pixels()
+
+    @staticmethod
+    def from_pixels(*_: object, empty: Any = ncnn.Mat) -> Any:
+        return empty()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_that_there_is_no_memory_for_are_said_to_be_too_many(
+    dtype: type[np.uint8] | type[np.uint16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ncnn, "Mat", _NoMemory)
+    with pytest.raises(OutOfMemory):
+        to_mat(np.zeros((4, 5, 3), dtype))
+
+
+def test_a_strip_that_there_is_no_memory_for_is_said_to_be_too_large(
+    load_weights: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, span = load_weights(ANIME), cut_axis(8, 8, 0)[0]
+    network = NcnnNetwork(weights.as_ncnn(), scale=4)
+    features = np.zeros((64, 8, 8), np.float32)
+    monkeypatch.setattr(ncnn, "Mat", _NoMemory)
+    with pytest.raises(OutOfMemory):
+        network._tail(None, "trunk", "out", features, Piece(span, span), np.empty((32, 32, 3), np.uint8))
 
 
 # Widths of which none finds the memory of the one before to suit it; the peak is that of the widest alone.

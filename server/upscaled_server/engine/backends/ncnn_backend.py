@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from upscaled_server.engine.architectures import Architecture
 from upscaled_server.engine.backends.base import pad_piece
-from upscaled_server.engine.backends.ncnn_binding import extract, load_net, round_planes, to_mat
+from upscaled_server.engine.backends.ncnn_binding import extract, load_net, new_mat, round_planes, to_mat
 from upscaled_server.engine.weights.ncnn.model import NcnnModel
 from upscaled_server.errors import ProcessingFailed
 from upscaled_server.tiling.cut import Piece
@@ -83,8 +83,6 @@ class NcnnNetwork:
         self, net: Any, trunk_end: str, output: str, features: Any, piece: Piece, out: NDArray[Any]
     ) -> None:
         """From the trunk's result to pixels, in strips: identical to the last bit with doing it at once."""
-        import ncnn
-
         trunk = np.asarray(features)
         channels, height, width = trunk.shape
         # `factor`: output pixels for a pixel of the trunk (4); `block`: input pixels for a pixel of the trunk
@@ -100,7 +98,7 @@ class NcnnNetwork:
         for start in range(first, last, _TAIL_ROWS):
             end = min(start + _TAIL_ROWS, last)
             above, below = max(0, start - _TAIL_CONTEXT), min(height, end + _TAIL_CONTEXT)
-            strip = ncnn.Mat(width, below - above, channels)
+            strip = new_mat(width, below - above, channels)
             np.asarray(strip)[...] = trunk[:, above:below]
             result = np.asarray(extract(net, trunk_end, strip, output))
             begin, finish = max(top, start * factor), min(bottom, end * factor)

@@ -31,6 +31,9 @@ _ROUND_VALUES = 1 << 15
 
 _ALLOCATION_FAILED = -100
 
+# A C int.
+_LARGEST_SIZE = 2**31 - 1
+
 
 def load_net(param: bytes, weights: bytes, threads: int) -> Any:
     """A net of these files, which must have passed our checks: fp32, Winograd, no Vulkan.
@@ -94,12 +97,32 @@ class Call:
         Raises `OutOfMemory`, `ProcessingFailed`.
         """
         code, result = self._extractor.extract(blob, int(packed))
-        if code == _ALLOCATION_FAILED or (code == 0 and result.empty()):
-            counters.count("out_of_memory")
-            raise OutOfMemory("ncnn ran out of memory")
+        if code == _ALLOCATION_FAILED:
+            raise _out_of_memory()
         if code != 0:
             raise ProcessingFailed(f"ncnn failed with {code}", code=code)
-        return result
+        return allocated(result)
+
+
+def new_mat(*sizes: int, allocator: Any = None) -> Any:
+    """A `Mat` of floats in any state. Raises `OutOfMemory`, for a size too large for the binding too."""
+    import ncnn
+
+    if max(sizes) > _LARGEST_SIZE:
+        raise _out_of_memory()
+    return allocated(ncnn.Mat(*sizes, allocator=allocator))
+
+
+def allocated(mat: Any) -> Any:
+    """The `Mat`, which is empty where there was no memory for it. Raises `OutOfMemory`."""
+    if mat.empty():
+        raise _out_of_memory()
+    return mat
+
+
+def _out_of_memory() -> OutOfMemory:
+    counters.count("out_of_memory")
+    return OutOfMemory("ncnn ran out of memory")
 
 
 def extract(net: Any, source: str, value: Any, target: str) -> Any:
@@ -110,17 +133,17 @@ def extract(net: Any, source: str, value: Any, target: str) -> Any:
 
 
 def to_mat(pixels: NDArray[Any]) -> Any:
-    """(h, w, 3) uint8 or uint16 as a Mat of three planes of floats in 0..1."""
+    """(h, w, 3) uint8 or uint16 as a Mat of three planes of floats in 0..1. Raises `OutOfMemory`."""
     import ncnn
 
     height, width, _ = pixels.shape
     if pixels.dtype == np.uint8:
         # The binding wants one contiguous buffer: full rows of the window are one, a tile is copied.
         pixels = np.ascontiguousarray(pixels)
-        image = ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB, width, height)
+        image = allocated(ncnn.Mat.from_pixels(pixels, ncnn.Mat.PixelType.PIXEL_RGB, width, height))
         image.substract_mean_normalize([], [1 / 255] * 3)
         return image
-    image = ncnn.Mat(width, height, 3)
+    image = new_mat(width, height, 3)
     np.multiply(pixels.transpose(2, 0, 1), np.float32(1 / full_scale(pixels.dtype)), out=np.asarray(image))
     return image
 

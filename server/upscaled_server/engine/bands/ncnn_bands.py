@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.engine.architectures import Architecture
-from upscaled_server.engine.backends.ncnn_binding import Call, load_net, round_planes
+from upscaled_server.engine.backends.ncnn_binding import Call, load_net, new_mat, round_planes
 from upscaled_server.engine.backends.ncnn_memory import pool
 from upscaled_server.engine.bands.flow import Work
 from upscaled_server.engine.bands.graph import Op, stream_graph
@@ -77,10 +77,8 @@ class NcnnBands:
         return 1 if blob in self._planar or self.graph.channels[blob] % self._pack else self._pack
 
     def memory(self, values: int) -> Floats:
-        """Room for so many values, in any state; it goes back to the pool by itself."""
-        import ncnn
-
-        return np.asarray(ncnn.Mat(values, allocator=self.allocator))
+        """Room for so many values, in any state; it goes back to the pool by itself. Raises `OutOfMemory`."""
+        return np.asarray(new_mat(values, allocator=self.allocator))
 
     def _find_pack(self) -> int:
         """How many channels ncnn interleaves on this processor: it is asked. 1, which it then converts, where
