@@ -213,9 +213,7 @@ class Supervisor:
         worker = WorkerProcess(self.device.name, self._options, lambda: self._gone(worker), self.counts)
         began = time.monotonic()
         said = await worker.start()
-        if worker.lost.is_set():  # in the moment between its answer and now
-            await worker.end()
-            raise Unavailable(f"the worker for {self.device.name} ended as soon as it had started")
+        await self._require_alive(worker)
         self._engine_device = EngineDevice(**said["device"])
         try:
             async with asyncio.timeout(self._settings.load_limit_seconds):
@@ -226,6 +224,7 @@ class Supervisor:
         except BaseException:  # a cancellation too
             await worker.end()
             raise
+        await self._require_alive(worker)
         self.failed_starts = 0
         self.worker = worker
         self.warm = self.warm or not missing
@@ -235,6 +234,12 @@ class Supervisor:
         )
         self._on_change(self)
         return worker
+
+    async def _require_alive(self, worker: WorkerProcess) -> None:
+        """It may have been lost in the moment between its answer and now. Raises `Unavailable`."""
+        if worker.lost.is_set():
+            await worker.end()
+            raise Unavailable(f"the worker for {self.device.name} ended as soon as it had started")
 
     def _gone(self, worker: WorkerProcess) -> None:
         if self.worker is worker:
