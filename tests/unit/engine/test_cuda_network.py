@@ -179,7 +179,7 @@ def test_bands_that_ran_out_of_memory_make_room_for_lower_ones(
     architecture, made_room = Compact(convs=1, features=8), []
     state = {name: np.ones(shape, np.float32) for name, shape in architecture.shapes().items()}
     network = on_lane(state, architecture, Lane(torch.device("cpu")), "fp32")
-    monkeypatch.setattr(network, "make_room", lambda: made_room.append(1))
+    monkeypatch.setattr(network._lane, "make_room", lambda: made_room.append(1))
     bands = network.bands()
     monkeypatch.setattr(bands, "ops", PlainOps())
     monkeypatch.setattr(bands.ops, "join", short_of_memory)
