@@ -64,7 +64,7 @@ def measure(case: Case) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="upscaled-shares-") as folder, tempfile.TemporaryFile() as log:
         image, data = Path(folder) / "image.npy", Path(folder) / "perf.data"
         np.save(image, picture(case))
-        with EntrantProcess("engine", case, image, int(usable_memory() * 0.8), log) as entrant:
+        with EntrantProcess("engine_in_worker", case, image, int(usable_memory() * 0.8), log) as entrant:
             one = entrant.run(warm_up=True)
             options = ["-q", "-e", "cpu-clock", "-F", str(_SAMPLES_A_SECOND)]
             perf = subprocess.Popen(["perf", "record", *options, "-p", str(entrant.pid), "-o", str(data)])

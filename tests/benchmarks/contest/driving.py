@@ -1,4 +1,4 @@
-"""A run of the engine from its first row to its last, step by step as a worker process of the server does."""
+"""A run of the engine from its first row to its last, step by step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ _CALLERS = 3
 def rows_of(run: Run, image: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The result's rows, (n, width, planes), as steps give them; n may be 0.
 
-    Where steps share the cores each begins as soon as the one before leaves one, else when that has ended.
+    As in a worker process: where steps share the cores each begins as soon as the one before leaves one, else
+    when that has ended.
     """
-    return _overlapping(run, image) if shares_cores(run.plan) else _one_by_one(run, image)
+    return _overlapping(run, image) if shares_cores(run.plan) else one_by_one(run, image)
 
 
-def _one_by_one(run: Run, image: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def one_by_one(run: Run, image: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The same, where each step begins when the one before has ended."""
     fed = 0
     while not run.done:
         while wanted := run.rows_wanted:

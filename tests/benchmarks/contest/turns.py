@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-CLOSE = ("engine", "end_to_end")
-"""Their ratio is near one, so that a few samples of a shared machine do not tell it: they run several times
-in a round, beside each other, before, between and after the others."""
+CLOSE = ("engine", "engine_in_worker", "end_to_end")
+"""Their ratios are near one, so that a few samples of a shared machine do not tell them: they run several
+times in a round, beside each other, before, between and after the others."""
 
 CLOSE_TURNS = 3
 

@@ -28,7 +28,8 @@ class Seat:
 
 
 ENTRANTS = {
-    "engine": Seat("upscaled, the engine", "engine:prepare", ALLOCATOR),
+    "engine": Seat("upscaled, the bare engine", "engine:prepare"),
+    "engine_in_worker": Seat("upscaled, the engine as in a worker", "engine:prepare_in_worker", ALLOCATOR),
     "end_to_end": Seat("upscaled, client to server and back, PNG", "end_to_end:prepare"),
     "realesrganer": Seat("RealESRGANer, defaults", "realesrganer:prepare"),
     "realesrganer_256": Seat("RealESRGANer, tile=256", "realesrganer:prepare_256"),
