@@ -187,7 +187,7 @@ def test_any_size_height_of_bands_and_division_of_work_gives_the_whole_image(
     assert_promise(result, rounded(truth(VIDEO, image)), few=3)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from([VIDEO, X2, ANIME]),
     size=st.tuples(st.integers(1, 40), st.integers(1, 120)),
