@@ -63,6 +63,8 @@ class Turns:
             answer = await self._in_turn(life)
         else:
             self.asked = not ahead.done()
+            # The caller may have been waiting since before it was asked for.
+            self.go_ahead(life)
             answer = await ahead
         life.take_status(answer.result)
         self._steps_left -= 1

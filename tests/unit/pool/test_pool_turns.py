@@ -137,9 +137,9 @@ async def test_while_a_step_is_waited_for_the_next_is_asked_for_behind_it_until_
     steps = PLAN.steps
     assert steps > 3
     for number in range(1, steps + 1):
-        step = asyncio.create_task(turns.step(life))
-        await _settled()
+        # Its caller waits before it begins, when nothing may be asked for behind it yet.
         turns.go_ahead(life)
+        step = asyncio.create_task(turns.step(life))
         await _settled()
         assert setting.worker.asked == min(number + 1, steps)
         assert turns.ahead == (number < steps)
