@@ -9,7 +9,6 @@ written by hand, and `make docs-check` says whether they are what the JSON gives
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -18,8 +17,8 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmark_sections import arithmetic, card, memory, shares
+from pages import REPO, write_or_check
 
-REPO = Path(__file__).resolve().parents[1]
 MEASURED = REPO / "docs" / "benchmarks"
 PEERS, SHARES, MEMORY, CARD = (MEASURED / f"{name}.json" for name in ("peers", "shares", "memory", "gpu"))
 
@@ -239,15 +238,7 @@ def outputs() -> dict[Path, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
-    options = parser.parse_args()
-    stale = [path for path, text in outputs().items() if not path.is_file() or path.read_text() != text]
-    for path in stale:
-        if not options.check:
-            path.write_text(outputs()[path])
-        print(f"{path.relative_to(REPO)} {'is not what the JSON gives' if options.check else 'written'}")
-    return 1 if options.check and stale else 0
+    return write_or_check(__doc__, outputs())
 
 
 if __name__ == "__main__":

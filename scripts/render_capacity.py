@@ -9,7 +9,6 @@ Reads `docs/benchmarks/{peers,load,autoscaling}.json`; replaces what stands betw
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import statistics
@@ -19,8 +18,8 @@ from typing import Any
 
 from autoscaling_chart import chart
 from capacity import measured
+from pages import REPO, with_parts, write_or_check
 
-REPO = Path(__file__).resolve().parents[1]
 PAGE = REPO / "docs" / "capacity.md"
 OBJECTIVES = REPO / "docs" / "slo.md"
 README = REPO / "README.md"
@@ -41,22 +40,11 @@ _TITLES = {
     "fixed": "always 5 replicas",
     "fixed_at_the_peak": "always 20 replicas",
 }
+_SCRIPT = "render_capacity.py"
 # By a model that was not measured, the one with the same network, and so with the same speed.
 _SAME_NETWORK = {"real-esrgan-x4-v3-wdn": "real-esrgan-x4-v3"}
 # A row of the README's table: a model's name, what it is good for, seconds.
 _MODEL_ROW = re.compile(r"^(?P<before>\| `(?P<model>[^`]+)`[^|]*\|[^|]*\|)[^|]*\|", re.MULTILINE)
-
-
-def rendered(page: str, parts: dict[str, str], name: str) -> str:
-    """The page with its generated parts anew. Raises ValueError where it lacks the marks of one."""
-    for part, text in parts.items():
-        begin, end = f"<!-- {part}, by scripts/render_capacity.py -->\n", f"<!-- end of {part} -->"
-        before, _, rest = page.partition(begin)
-        _, there, after = rest.partition(end)
-        if not there:
-            raise ValueError(f"{name} has no marks for {part}")
-        page = f"{before}{begin}\n{text}\n\n{end}{after}"
-    return page
 
 
 def with_seconds(page: str) -> str:
@@ -192,24 +180,15 @@ def outputs() -> dict[Path, str]:
     found = _read("autoscaling")
     parts = {"speeds": _speeds(), "load": _load(), "simulation": _simulation(found), "days": _days(found)}
     return {
-        PAGE: rendered(PAGE.read_text(), parts, "docs/capacity.md"),
+        PAGE: with_parts(PAGE.read_text(), parts, _SCRIPT),
         CHART: chart(found),
-        OBJECTIVES: rendered(OBJECTIVES.read_text(), {"latency": _latency()}, "docs/slo.md"),
+        OBJECTIVES: with_parts(OBJECTIVES.read_text(), {"latency": _latency()}, _SCRIPT),
         README: with_seconds(README.read_text()),
     }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
-    options = parser.parse_args()
-    expected = outputs()
-    stale = [path for path, text in expected.items() if not path.is_file() or path.read_text() != text]
-    for path in stale:
-        if not options.check:
-            path.write_text(expected[path])
-        print(f"{path.relative_to(REPO)} {'is not what the JSON gives' if options.check else 'written'}")
-    return 1 if options.check and stale else 0
+    return write_or_check(__doc__, outputs())
 
 
 if __name__ == "__main__":

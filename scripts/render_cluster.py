@@ -8,13 +8,12 @@ part's two marks. A test checks that the page is what the JSON gives.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
+from pages import REPO, with_parts, write_or_check
+
 PAGE = REPO / "docs" / "cluster.md"
 MEASURED = REPO / "docs" / "benchmarks" / "cluster.json"
 CHECKED = REPO / "docs" / "reliability"
@@ -29,14 +28,7 @@ def rendered(page: str) -> str:
     """The page with its generated parts anew."""
     found = json.loads(MEASURED.read_text())
     parts = {"checked": _checked(), "measured": _measured(found), "limits": _limits(found)}
-    for name, text in parts.items():
-        begin, end = f"<!-- {name}, by scripts/render_cluster.py -->\n", f"<!-- end of {name} -->"
-        before, _, rest = page.partition(begin)
-        _, there, after = rest.partition(end)
-        if not there:
-            raise ValueError(f"docs/cluster.md has no marks for {name}")
-        page = f"{before}{begin}\n{text}\n\n{end}{after}"
-    return page
+    return with_parts(page, parts, "render_cluster.py")
 
 
 def _checked() -> str:
@@ -159,17 +151,7 @@ def _limits(found: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
-    options = parser.parse_args()
-    expected = rendered(PAGE.read_text())
-    if expected == PAGE.read_text():
-        return 0
-    if options.check:
-        print("docs/cluster.md is not what the JSON gives: make docs", file=sys.stderr)
-        return 1
-    PAGE.write_text(expected)
-    return 0
+    return write_or_check(__doc__, {PAGE: rendered(PAGE.read_text())})
 
 
 if __name__ == "__main__":

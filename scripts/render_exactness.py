@@ -9,11 +9,11 @@ a part's two marks. A test checks that the page is what these give.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
+
+from pages import REPO, with_parts, write_or_check
 
 from upscaled_server.engine.architectures import Compact
 from upscaled_server.engine.catalogue import MODELS, ModelSpec
@@ -22,7 +22,6 @@ from upscaled_server.engine.planning import plan_image
 from upscaled_server.pipeline.limits import LimitSettings
 from upscaled_server.pool.replay import MAX_KEPT_BYTES, kept_bytes
 
-REPO = Path(__file__).resolve().parents[1]
 PAGE = REPO / "docs" / "exactness.md"
 MEASURED = REPO / "docs" / "benchmarks" / "halos.json"
 # An ordinary machine, to plan for; JPEG's limit; and the server's.
@@ -38,14 +37,7 @@ def rendered(page: str) -> str:
         "peers": off(json.loads(PEERS.read_text())),
         "kept": kept(),
     }
-    for name, text in parts.items():
-        begin, end = f"<!-- {name}, by scripts/render_exactness.py -->\n", f"<!-- end of {name} -->"
-        before, _, rest = page.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise ValueError(f"docs/exactness.md has no marks for {name}")
-        page = f"{before}{begin}\n{text}\n\n{end}{after}"
-    return page
+    return with_parts(page, parts, "render_exactness.py")
 
 
 def off(report: dict[str, Any]) -> str:
@@ -157,17 +149,7 @@ def _made(report: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
-    options = parser.parse_args()
-    expected = rendered(PAGE.read_text())
-    if expected == PAGE.read_text():
-        return 0
-    if options.check:
-        print(f"{PAGE.relative_to(REPO)} is not what the JSON gives: make docs", file=sys.stderr)
-        return 1
-    PAGE.write_text(expected)
-    return 0
+    return write_or_check(__doc__, {PAGE: rendered(PAGE.read_text())})
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ the JSON gives.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[1]
+from pages import REPO, with_parts, write_or_check
+
 PAGE = REPO / "docs" / "media.md"
 MEASURED = REPO / "docs" / "benchmarks"
 
@@ -23,14 +22,7 @@ MEASURED = REPO / "docs" / "benchmarks"
 def rendered(page: str) -> str:
     """The page with its measured parts anew."""
     parts = {"colours": _colours(), "png": _png(), "memory": _memory()}
-    for name, text in parts.items():
-        begin, end = f"<!-- {name}, by scripts/render_media.py -->\n", f"<!-- end of {name} -->"
-        before, _, rest = page.partition(begin)
-        _, found, after = rest.partition(end)
-        if not found:
-            raise ValueError(f"docs/media.md has no marks for {name}")
-        page = f"{before}{begin}\n{text}\n\n{end}{after}"
-    return page
+    return with_parts(page, parts, "render_media.py")
 
 
 def _read(name: str) -> Any:
@@ -86,17 +78,7 @@ def _memory() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, fail if something would change")
-    options = parser.parse_args()
-    expected = rendered(PAGE.read_text())
-    if expected == PAGE.read_text():
-        return 0
-    if options.check:
-        print(f"{PAGE.relative_to(REPO)} is not what the JSON gives: make docs", file=sys.stderr)
-        return 1
-    PAGE.write_text(expected)
-    return 0
+    return write_or_check(__doc__, {PAGE: rendered(PAGE.read_text())})
 
 
 if __name__ == "__main__":

@@ -34,8 +34,7 @@ def tall() -> dict[str, Any]:
 
 
 @pytest.fixture
-def render(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def render() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPTS / "render_benchmarks.py"))
 
 
