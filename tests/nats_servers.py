@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port, free_ports
 from upscaled_server.state.nats.settings import ClusterSettings
 
 _START_SECONDS = 20.0
@@ -29,7 +30,7 @@ class NatsServer:
 
     def __init__(self, folder: Path, *, config: str = "", port: int = 0, program: str = "") -> None:
         self.folder = folder
-        self.port = port or free_ports(1)[0]
+        self.port = port or free_port()
         self._config = config
         self._program = program or newest_program()
         self._process: subprocess.Popen[bytes] | None = None
@@ -136,14 +137,6 @@ def settings_for(servers: Sequence[NatsServer], **changes: object) -> ClusterSet
         "cluster_max_queue_bytes": 64 << 20,
     }
     return ClusterSettings.model_validate(given | changes)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def programs() -> dict[tuple[int, ...], str]:

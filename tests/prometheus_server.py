@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 _READY_SECONDS = 60
 
@@ -45,7 +46,7 @@ def prometheus_server(folder: Path, config: str) -> Iterator[Prometheus]:
     if program is None:
         pytest.skip("needs prometheus, of the package of that name")
     (folder / "prometheus.yaml").write_text(config)
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         program,
         f"--config.file={folder / 'prometheus.yaml'}",
@@ -75,10 +76,3 @@ def _wait_until_ready(prometheus: Prometheus, process: subprocess.Popen[bytes], 
             time.sleep(0.1)
         else:
             return
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.nats_servers import free_ports
+from tests.ports import free_port
 
 _START_SECONDS = 60.0
 
@@ -55,7 +55,7 @@ class S3Server:
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Skips where moto is not installed."""
     pytest.importorskip("moto.server", reason="moto is not installed (pip install 'moto[s3,server]')")
-    (port,) = free_ports(1)
+    port = free_port()
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log

@@ -33,7 +33,7 @@ from PIL import Image
 from tests.benchmarks.processes import measured_server
 from tests.conftest import REPO
 from tests.e2e.keyed import FAST, bearer, keyed_server
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from upscaled.v1 import options_pb2, server_pb2, server_pb2_grpc, upscaler_pb2, upscaler_pb2_grpc
 from upscaled_server.app import SETTINGS
 

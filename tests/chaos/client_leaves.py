@@ -20,7 +20,7 @@ import grpc
 from tests.chaos.device_work import batches_after, device_seconds, too_many
 from tests.chaos.http2 import Peer, framed
 from tests.e2e.keyed import FAST, KeyedServer, bearer, keyed_server, picture
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from tests.reliability.control import Control
 from tests.reliability.record import Record, arguments, end
 from upscaled.v1 import (

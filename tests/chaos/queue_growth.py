@@ -19,7 +19,7 @@ import grpc.aio
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import FAST, picture
 from tests.e2e.metrics_page import scraped, summed
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from tests.reliability.control import Control
 from tests.reliability.record import Record, arguments, end
 from tests.reliability.sampling import RssSampler

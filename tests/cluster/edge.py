@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.conftest import REPO
-from tests.nats_servers import free_ports
+from tests.ports import free_port
 
 _START_SECONDS = 30.0
 
@@ -31,7 +31,7 @@ def script() -> dict[str, Any]:
 def edge(servers: Sequence[str]) -> Iterator[str]:
     """Its address as HOST:PORT; for HTTP and for gRPC."""
     functions = script()
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    address = f"127.0.0.1:{free_port()}"
     with functions["envoy"](functions["Addresses"](address, ",".join(servers))) as process:
         _wait(address, process)
         yield address

@@ -16,7 +16,8 @@ from nats.js.api import StreamState
 
 from tests.cluster.edge import edge
 from tests.cluster.replica import Replica
-from tests.nats_servers import NatsServer, free_ports, nats_cluster
+from tests.nats_servers import NatsServer, nats_cluster
+from tests.ports import free_ports
 from tests.s3_server import S3Server, s3_server
 from upscaled_server.access.keys import generate
 

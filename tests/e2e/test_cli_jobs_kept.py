@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import REPO
 from tests.e2e.keyed import FAST, command, keyed_server, picture
+from tests.ports import free_port
 from upscaled import Client, webhooks
 
 
@@ -44,9 +44,7 @@ def serving(port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_who_waits_hears_the_end_over_a_killed_and_restarted_server(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     data = tmp_path / "data"
     data.mkdir()
     results: list[Any] = []

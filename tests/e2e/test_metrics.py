@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.metrics_page import ask, scraped, summed
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from upscaled import Client, NotFoundError, Progress
 from upscaled_server.telemetry.metrics import SNAPSHOT
 

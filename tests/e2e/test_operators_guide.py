@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from PIL import Image
 from tests.conftest import REPO
 from tests.e2e.conftest import running_server
 from tests.e2e.keyed import command, picture
+from tests.ports import free_ports
 from upscaled_server.app import SETTINGS
 from upscaled_server.state.database import SCHEMA_VERSION
 
@@ -52,22 +52,12 @@ def machine() -> Iterator[Path]:
         yield root
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def _on(machine: Path, script: str) -> str:
     """The script with this machine's folders and free ports."""
     for folder in ("/var/lib/", "/var/log/", "/backups/"):
         script = script.replace(folder, f"{machine}{folder}")
     known = ("50051", "50052", "9464", "9465")
-    for port, free in zip(known, _free_ports(len(known)), strict=True):
+    for port, free in zip(known, free_ports(len(known)), strict=True):
         script = script.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}")
     return script
 

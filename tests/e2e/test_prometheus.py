@@ -25,7 +25,7 @@ from tests.e2e.scraping_prometheus import Scraper, scraping_prometheus
 from tests.e2e.test_killed_worker import _worker
 from tests.e2e.test_metrics import picture as noise
 from tests.e2e.test_tls import Files
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from upscaled import TLS, Chunk, Client, UnavailableError
 from upscaled.v1 import jobs_pb2, jobs_pb2_grpc, options_pb2, upscaler_pb2, upscaler_pb2_grpc
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import runpy
-import socket
 import sys
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ import pytest
 
 from tests.conftest import REPO
 from tests.e2e.conftest import RunningServer, running_server
+from tests.ports import free_address
 
 START_SECONDS = 30
 MODEL = "real-esrgan-animevideo-v3"
@@ -45,13 +45,6 @@ def script() -> dict[str, Any]:
         return runpy.run_path(f"{folder}/edge.py")
     finally:
         sys.path.remove(folder)
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host, port = probe.getsockname()
-    return f"{host}:{port}"
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from PIL import Image
 
 from tests.conftest import REPO
 from tests.e2e.conftest import running_server
-from tests.edge.conftest import Edge, free_address, running_edge
+from tests.edge.conftest import Edge, running_edge
+from tests.ports import free_address
 from upscaled import webhooks
 from upscaled_server.access import keys
 

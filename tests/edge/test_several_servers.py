@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cluster.edge import edge
 from tests.e2e.conftest import running_server
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 from upscaled import Client, UnavailableError
 
 

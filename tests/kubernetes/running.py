@@ -13,9 +13,9 @@ import httpx
 
 from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import command
-from tests.edge.conftest import free_address
 from tests.kubernetes.installation import Installation, environ_of
 from tests.kubernetes.rendering import Object, named, pods
+from tests.ports import free_address
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import grpc
 from tests.e2e.conftest import running_server
 from tests.e2e.keyed import FAST, KeyedServer, picture
 from tests.e2e.receiver import Receiver, receiver
-from tests.edge.conftest import free_address
+from tests.ports import free_address
 from tests.reliability.record import Record, arguments, end
 from tests.soak import pictures
 from tests.soak.levels import Levels

@@ -25,7 +25,7 @@ from tests.cluster.demo.showing import show
 from tests.cluster.faults import Faults, all_serve
 from tests.cluster.traffic import PATIENT, Traffic
 from tests.cluster.whole import Cluster, serving, unstarted
-from tests.nats_servers import free_ports
+from tests.ports import free_ports
 from upscaled import AsyncClient
 
 _CALLER = "demo"

@@ -12,6 +12,7 @@ import trustme
 from nats_credentials import make_credentials
 from tests import nats_servers
 from tests.nats_servers import NatsServer, programs, settings_for
+from tests.ports import free_port
 
 from upscaled_server.errors import FailedPrecondition, Overloaded, Unavailable
 from upscaled_server.settings import Settings, SettingsError
@@ -122,7 +123,7 @@ async def test_a_small_max_payload_is_refused(tmp_path: Path) -> None:
 
 
 async def test_nobody_there_is_said_with_the_setting_s_name() -> None:
-    server = f"nats://127.0.0.1:{nats_servers.free_ports(1)[0]}"
+    server = f"nats://127.0.0.1:{free_port()}"
     settings = ClusterSettings(cluster_url=server, cluster_timeout_seconds=1)
     with pytest.raises(Unavailable, match="UPSCALED_CLUSTER_URL: no connection to NATS at 127"):
         await NatsStore.open(settings)
