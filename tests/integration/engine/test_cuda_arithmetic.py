@@ -16,6 +16,7 @@ from tests.integration.engine.truth import Load, Photo, driven
 
 from upscaled_server.engine.architectures import Architecture, Compact, Rrdb
 from upscaled_server.engine.backends.cuda.catalogue_network import on_lane
+from upscaled_server.engine.backends.cuda.fused import PlainOps
 from upscaled_server.engine.backends.cuda.lane import Lane
 from upscaled_server.engine.backends.cuda.network import CudaNetwork
 from upscaled_server.engine.backends.torch_backend import TorchNetwork
@@ -129,6 +130,28 @@ def test_runs_with_different_keys_are_not_stepped_together(
     with pytest.raises(ProcessingFailed, match="together"):
         step_together(runs)
     assert len(runs[0].step()) == 14 * network.scale, "a refusal changes nothing"
+
+
+@pytest.mark.parametrize("fault", ["fails", "is coarse"])
+def test_bands_do_without_fused_passes_that_were_found_wanting(
+    photo: Photo, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    class Wanting(PlainOps):
+        def join(self, *args: Any, **options: Any) -> torch.Tensor:
+            if fault == "fails":
+                raise RuntimeError("no kernel for this shape")
+            return super().join(*args, **options) * 0.9
+
+    architecture = NETWORKS["rrdb"]
+    state, image = _state(architecture), photo(17, 53)
+    monkeypatch.setattr("upscaled_server.engine.backends.cuda.network.fused_ops", lambda _: Wanting())
+    network = on_lane(state, architecture, Lane(torch.device("cpu")), "fp32")
+    assert network.form == "module"
+    bands = network.bands()
+    result = driven(BandsRun(bands, _plan(network, image, 6, halo=bands.graph.lag_rows), 8, executor), image)
+    truth = np.empty((53 * network.scale, 17 * network.scale, 3), np.uint8)
+    TorchNetwork(state, architecture).infer(image, _piece(image, network), truth, threads=1)
+    assert np.abs(result.astype(int) - truth).max() <= 1
 
 
 @pytest.mark.parametrize("rows", [2, 6, 26, 100])

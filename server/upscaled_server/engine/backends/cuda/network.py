@@ -38,6 +38,8 @@ _IN_FLIGHT = 2
 
 _numbers = itertools.count(1)
 
+FUSED = "fused"
+
 Plain = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -133,7 +135,9 @@ class CudaNetwork:
             if self._make_bands is None:
                 raise ProcessingFailed("this network has no run in bands")
             if self._bands is None:
-                self._bands = self._make_bands(self, self._lane, self._choice, self._ops)
+                # Fused passes that the whole image is not computed with are no better for its bands.
+                ops = self._ops if self._choice.name == FUSED else PlainOps()
+                self._bands = self._make_bands(self, self._lane, self._choice, ops)
             return self._bands
 
     def lower(self, precision: str) -> None:
@@ -169,7 +173,7 @@ class CudaNetwork:
         def candidates() -> Iterator[Candidate]:
             if source.fused is not None:
                 fused = source.fused
-                yield Candidate("fused", lambda dtype: fused(self._ops, device, dtype))
+                yield Candidate(FUSED, lambda dtype: fused(self._ops, device, dtype))
             yield Candidate(
                 "module", lambda dtype: ModuleForm(source.module(device, dtype), device), source.recordable
             )
