@@ -190,6 +190,7 @@ async def test_calls_that_show_neither_key_nor_signature_take_little_room(server
     signed = _get(made.id, signature=server.signer.sign(made.id, later), expires=later)
     async with grpc.aio.insecure_channel(server.address) as channel:
         stub = Stub(channel)
+        await channel.channel_ready()  # calls that wait for a connection come in any order
         silent = [channel.stream_stream("/upscaled.v1.Blobs/DownloadOutput")() for _ in range(16)]
         refusals = {(await _refusal(stub, _get(made.id))).code() for _ in range(50)}
         assert grpc.StatusCode.RESOURCE_EXHAUSTED in refusals
