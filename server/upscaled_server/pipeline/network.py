@@ -57,7 +57,8 @@ class _Feeder:
     there when the one before it ends.
 
     How far it may go ahead it learns from the runs: by the most that they asked for at once, beyond the
-    most that they needed for rows that they had not given out yet. What a run holds stays bounded by that.
+    most that they needed for rows that they had not given out yet. What a run holds stays bounded by that; of
+    a small image it may hold all.
     """
 
     def __init__(self, read: Reader, runs: Sequence[PoolRun]) -> None:
@@ -86,7 +87,8 @@ class _Feeder:
 
     def go_ahead(self) -> None:
         """Begin to feed what the step after the next one will want; `satisfy` waits for its end."""
-        count = self.given + self._needed + self._portion - self._fed
+        welcome = min(run.rows_welcome for run in self._runs)
+        count = max(welcome, self.given + self._needed + self._portion - self._fed)
         if count > 0 and not self._ended:
             self._ahead = asyncio.create_task(self._feed(count))
 

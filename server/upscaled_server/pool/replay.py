@@ -122,9 +122,8 @@ def kept_bytes(plan: RunPlan, *, in_bytes: int = 1) -> int:
 
 
 def is_small(plan: RunPlan) -> bool:
-    """Whether the image is wanted as a whole before the first step, so that no step waits for rows: they are
-    decoded sooner than another image's step would end.
-    """
+    """Whether the image is fed as a whole while its first step is computed, so that no later one waits for
+    rows."""
     return plan.width * plan.height * 3 <= SMALL_BYTES
 
 

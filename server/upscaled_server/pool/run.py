@@ -86,8 +86,13 @@ class PoolRun:
         life = self._life
         if life is None or life.done:
             return 0
-        needed = self.plan.height if is_small(self.plan) else life.needed
-        return max(0, needed - self._kept.fed)
+        return max(0, life.needed - self._kept.fed)
+
+    @property
+    def rows_welcome(self) -> int:
+        """Input rows beyond those that may be brought at once, whatever step comes next: the rest of a small
+        image. 0: bring no more than one step's rows ahead."""
+        return self.plan.height - self._kept.fed if is_small(self.plan) else 0
 
     @property
     def done(self) -> bool:

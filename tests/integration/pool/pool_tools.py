@@ -113,8 +113,7 @@ async def run_rows(run: PoolRun, image: NDArray[Any]) -> NDArray[Any]:
     """The whole result of a run."""
     fed, finished = 0, []
     while not run.done:
-        if run.rows_wanted:
-            wanted = run.rows_wanted
+        if wanted := run.rows_wanted or run.rows_welcome:
             await run.feed(image[fed : fed + wanted])
             fed += wanted
         else:

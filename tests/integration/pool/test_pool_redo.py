@@ -53,7 +53,7 @@ async def test_a_run_that_lost_its_worker_again_and_again_gives_the_same_bytes(
     fed, rows, kills = 0, list[Any](), 0
     async with start_pool() as pool, pool.open(MODEL, plan, 8) as run:
         while not run.done:
-            if wanted := run.rows_wanted:
+            if wanted := run.rows_wanted or run.rows_welcome:
                 await run.feed(image[fed : fed + wanted])
                 fed += wanted
                 continue

@@ -38,7 +38,7 @@ async def _first_rows(run: PoolRun, image: NDArray[Any]) -> tuple[list[NDArray[A
     """Some rows of a run, and how many it was fed for them."""
     fed, rows = 0, list[NDArray[Any]]()
     while sum(map(len, rows)) < 800:
-        if wanted := run.rows_wanted:
+        if wanted := run.rows_wanted or run.rows_welcome:
             await run.feed(image[fed : fed + wanted])
             fed += wanted
         else:

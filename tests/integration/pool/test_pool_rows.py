@@ -179,6 +179,24 @@ async def test_rows_are_fed_while_a_step_is_computed(
     np.testing.assert_array_equal(np.concatenate(rows), run_in_process(engine, plan, image))
 
 
+async def test_the_first_step_of_a_small_image_needs_its_first_rows_alone(
+    start_pool: StartPool, engine: Engine
+) -> None:
+    plan = make_bands(40, 260, 8)
+    image = make_image(plan)
+    assert replay.is_small(plan)
+    async with start_pool() as pool, pool.open(MODEL, plan, 8) as run:
+        fed = run.rows_wanted
+        assert 0 < fed < plan.height // 4
+        await run.feed(image[:fed])
+        rows = [(await run.step()).copy()]
+        assert run.rows_welcome == plan.height - fed
+        await run.feed(image[fed:])
+        assert run.rows_welcome == 0
+        rows.append(await run_rows(run, image[:0]))
+    np.testing.assert_array_equal(np.concatenate(rows), run_in_process(engine, plan, image))
+
+
 async def test_rows_that_the_worker_has_no_memory_for_end_the_run_with_that(
     start_pool: StartPool, handle: Handle
 ) -> None:

@@ -20,15 +20,17 @@ WIDTH, SCALE = 3, 2
 
 class Steps:
     """A run as the pool gives it: each step wants `portion` rows more, the first `lag` rows beyond that, and
-    gives what is finished. Steps fail while rows are missing."""
+    gives what is finished. Steps fail while rows are missing. A `small` one takes all rows at once."""
 
-    def __init__(self, height: int, portion: int, lag: int) -> None:
+    def __init__(self, height: int, portion: int, lag: int, *, small: bool = False) -> None:
         self.plan = SimpleNamespace(scale=SCALE)
+        self.small = small
         self.height, self.portion, self.lag = height, portion, lag
         self.fed: list[Rows] = []
         self.held: list[int] = []
         self.waited = 0
         self.steps = 0
+        self.fed_all = asyncio.Event()
         self.stepping = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -43,12 +45,18 @@ class Steps:
         return 0 if self.done else max(0, needed - self.rows_fed)
 
     @property
+    def rows_welcome(self) -> int:
+        return self.height - self.rows_fed if self.small else 0
+
+    @property
     def done(self) -> bool:
         return self.steps * self.portion >= self.height
 
     async def feed(self, rows: Rows) -> None:
         await asyncio.sleep(0)
         self.fed.append(rows)
+        if self.rows_fed == self.height:
+            self.fed_all.set()
 
     async def step(self) -> NDArray[Any]:
         assert not self.rows_wanted
@@ -104,6 +112,18 @@ async def test_what_is_fed_ahead_stays_bounded_by_what_was_asked_for() -> None:
     await run_all(run, Input(400))
     first_wish = 8 + 5
     assert max(run.held) <= 2 * first_wish + 8
+
+
+async def test_a_small_image_begins_with_its_first_rows_and_has_all_when_its_first_step_ends() -> None:
+    run, source = Steps(100, 8, lag=5, small=True), Input(100)
+    run.go_on.clear()
+    running = asyncio.create_task(run_all(run, source))
+    await run.stepping.wait()
+    assert source.read == 8 + 5
+    await asyncio.wait_for(run.fed_all.wait(), 10)
+    assert run.steps == 0
+    run.go_on.set()
+    assert np.array_equal((await running)[::SCALE, ::SCALE], source.rows)
 
 
 async def test_an_input_that_ends_too_early_says_how_many_rows_are_missing() -> None:
