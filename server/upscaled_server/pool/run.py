@@ -4,7 +4,6 @@ same, where it could not go on there as it was begun."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -16,13 +15,12 @@ from upscaled_server.engine.provenance import Provenance
 from upscaled_server.errors import DomainError, MustBeginAnew, OutOfMemory, ProcessingFailed, WorkerLost
 from upscaled_server.pool.calls import Answer
 from upscaled_server.pool.devices import Device
-from upscaled_server.pool.life import Life, Renewals, Strikes, Terms
-from upscaled_server.pool.replay import Kept, is_small
+from upscaled_server.pool.life import Life, Terms
+from upscaled_server.pool.lives import Lives
+from upscaled_server.pool.replay import is_small
 from upscaled_server.pool.turns import Turns
 from upscaled_server.telemetry.tracing import Span
 from upscaled_server.tiling.plan import RunPlan
-
-log = logging.getLogger("upscaled_server.pool")
 
 _T = TypeVar("_T")
 
@@ -45,12 +43,6 @@ class PoolRun:
         self.steps_done = 0
         self._provenance = provenance
         self._terms = terms
-        self._kept = Kept(plan)
-        self._strikes = Strikes()
-        self._renewals = Renewals()
-        self._life: Life | None = None
-        # Held while rows are sent, so that a new life begins with all of them.
-        self._order = asyncio.Lock()
         self._step: asyncio.Task[NDArray[Any]] | None = None
         self._stepping = False
         self._turns = Turns(
@@ -58,19 +50,21 @@ class PoolRun:
             device.name,
             terms,
             is_awaited=lambda: self._stepping and not self._closed,
-            is_suspect=lambda: self._strikes.any,
+            is_suspect=lambda: self._lives.suspect,
         )
+        self._lives = Lives(plan, terms, self._turns, self._check_open)
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def begin(self) -> None:
         """Open the run on the worker; to be called once, before everything else."""
-        await self._move_on_from(None)
+        await self._lives.begin()
+        self._begin_step()
 
     @property
     def plan(self) -> RunPlan:
-        return self._kept.plan
+        return self._lives.kept.plan
 
     @property
     def provenance(self) -> Provenance:
@@ -86,13 +80,13 @@ class PoolRun:
         life = self._life
         if life is None or life.done:
             return 0
-        return max(0, life.needed - self._kept.fed)
+        return max(0, life.needed - self._lives.kept.fed)
 
     @property
     def rows_welcome(self) -> int:
         """Input rows beyond those that may be brought at once, whatever step comes next: the rest of a small
         image. 0: bring no more than one step's rows ahead."""
-        return self.plan.height - self._kept.fed if is_small(self.plan) else 0
+        return self.plan.height - self._lives.kept.fed if is_small(self.plan) else 0
 
     @property
     def done(self) -> bool:
@@ -189,6 +183,10 @@ class PoolRun:
                 await asyncio.wait([step])
             await self._turns.wait_closed()
 
+    @property
+    def _life(self) -> Life | None:
+        return self._lives.now
+
     def _begin_step(self) -> None:
         life = self._life
         if self._closed or life is None:
@@ -211,7 +209,7 @@ class PoolRun:
                 continue
             new = life.take_new(rows)
             if new is not None:
-                self._kept.deliver(new.shape[0])
+                self._lives.kept.deliver(new.shape[0])
                 return new
         # The new life wants rows that nobody has asked the caller for yet.
         return np.empty((0, self.plan.width * self.plan.scale, self._terms.planes), self._terms.out_dtype)
@@ -223,34 +221,17 @@ class PoolRun:
         return answer.rows
 
     async def _feed(self, rows: NDArray[Any]) -> None:
-        lost = None
-        async with self._order:
-            life = self._life
-            if self._kept.fed + rows.shape[0] > self.plan.height or life is None:
-                raise ProcessingFailed(
-                    f"{self._kept.fed + rows.shape[0]} rows for an image of {self.plan.height}"
-                )
-            self._kept.append(rows)
-            try:
-                answer = await self._send(life, rows)
-            except WorkerLost as error:
-                lost = error
-        if lost is not None:
-            await self._move_on_from(life, lost)
+        given = await self._lives.give(rows)
+        if given is None:
+            self._begin_step()
             return
-        taken = self._own(self._take(life, answer), "rows taken")
+        taken = self._own(self._take(*given), "rows taken")
         taken.add_done_callback(self._note_failure)
         if self.device.kind == "cpu":
             self._begin_step()
         else:
             # The answer must be there first: it says what the step can be taken with.
             await taken
-
-    async def _send(self, life: Life, rows: NDArray[Any]) -> asyncio.Future[Answer]:
-        """Returns when the rows are on their way, in order with all else that is asked."""
-        answer = await life.worker.ask("feed", pixels=rows, run=life.number)
-        life.sent += rows.shape[0]
-        return answer
 
     async def _take(self, life: Life, answer: asyncio.Future[Answer]) -> None:
         """The worker takes rows that were sent, after the steps that were asked for before them."""
@@ -270,47 +251,11 @@ class PoolRun:
             self._failure = self._failure or task.exception()
 
     async def _renew(self, life: Life, error: OutOfMemory | MustBeginAnew) -> None:
-        """Begin anew, with what can be done about the error. Raises it where nothing can."""
-        self._renewals.prepare(self._kept, error)
-        log.info("run %d is begun again: %s", life.number, error.message)
-        life.over = True
-        self._turns.withdraw()
-        lost = None
-        try:
-            await life.worker.call("close", run=life.number)
-        except WorkerLost as also:
-            lost = also
-        # What was asked for ahead has then been answered, and its turn given back.
-        await self._turns.wait_closed()
-        await self._move_on_from(life, lost)
+        await self._lives.renew(life, error)
+        self._begin_step()
 
-    async def _move_on_from(self, last_life: Life | None, lost: WorkerLost | None = None) -> None:
-        """Open the run, on the next worker where one was lost, and give it the rows that it needs."""
-        async with self._order:
-            while self._life is last_life:
-                self._check_open()
-                self._turns.withdraw()
-                if lost is not None and not self._kept.enough:
-                    raise lost
-                worker = await self._terms.find_worker(lost)
-                self._check_open()
-                if last_life is not None and lost is not None:
-                    self._strikes.judge(last_life, self._kept.delivered)
-                    log.info("run %d is computed again on the next worker", last_life.number)
-                restart = self._kept.restart()
-                self._turns.begin(restart.plan)
-                life = self._life = Life(worker, self._terms.new_number(), restart)
-                try:
-                    answer = await worker.call("open", **self._terms.opening(restart.plan), run=life.number)
-                    life.take_status(answer.result)
-                    for rows in self._kept.rows:
-                        answer = await (await self._send(life, rows))
-                        life.take_status(answer.result)
-                except WorkerLost as error:
-                    last_life, lost = life, error
-                else:
-                    # Not before: a step ends early where rows are missing that the caller has brought.
-                    life.opened = True
+    async def _move_on_from(self, life: Life, lost: WorkerLost) -> None:
+        await self._lives.move_on_from(life, lost)
         self._begin_step()
 
     def _check_open(self) -> None:
