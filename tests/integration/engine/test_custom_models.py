@@ -15,7 +15,7 @@ from tests.integration.engine.truth import Photo
 
 from upscaled_server.engine.catalogue import Catalogue
 from upscaled_server.engine.custom import scan
-from upscaled_server.engine.custom.files import list_files
+from upscaled_server.engine.custom.files import Listing, list_files
 from upscaled_server.engine.custom.load import load_custom
 from upscaled_server.engine.custom.scan import FolderModels
 from upscaled_server.engine.custom.spec import CustomModel
@@ -186,14 +186,42 @@ def test_a_quarter_of_the_memory_may_be_taken_to_measure(monkeypatch: pytest.Mon
     assert scan._measure_bytes() == 16 << 30
 
 
-def test_names_of_the_catalogue_and_odd_names_are_left_out(tmp_path: Path) -> None:
-    names = ("RealESRGAN_x4plus.pth", "RealESRGAN_x4plus.pt", "a.txt", "-x.pth", "new\nline.pth")
-    for name in (*names, "b.pth", "b.safetensors", "c.ckpt", "c.pt"):
+def test_files_of_catalogue_models_and_odd_ones_are_passed_over(tmp_path: Path) -> None:
+    of_the_catalogue = ("RealESRGAN_x4plus.pth", "RealESRGAN_x4plus.pt", "RealESRGAN_x4plus.param")
+    odd = ("-x.pth", "new\nline.pth", "my model.safetensors", "B.ckpt", "d.onnx", "e.param")
+    for name in (*of_the_catalogue, *odd, "a.txt", "e.bin", "b.pth", "b.safetensors", "c.ckpt", "c.pt"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.pth").mkdir()
     files = list_files(tmp_path, ["realesrgan_x4plus"])
-    assert {file.path.name for file in files.values()} == {"b.safetensors", "c.pt"}
-    assert not list_files(tmp_path / "missing", [])
+    assert {file.path.name for file in files.models.values()} == {"b.safetensors", "c.pt"}
+    why = files.passed_over
+    assert set(why) == {*odd, "b.pth", "c.ckpt"}
+    assert why["b.pth"] == why["B.ckpt"] == "b.safetensors has this name already"
+    assert "convert it to .safetensors" in why["d.onnx"]
+    assert "1 to 80 letters" in why["my model.safetensors"]
+    assert "ncnn" in why["e.param"]
+    assert list_files(tmp_path / "missing", []) == list_files(None, []) == Listing({}, {})
+
+
+def test_there_is_a_bound_to_the_models_of_a_folder(tmp_path: Path) -> None:
+    for number in range(258):
+        (tmp_path / f"m{number:03}.pth").write_bytes(b"x")
+    files = list_files(tmp_path, [])
+    assert len(files.models) == 256
+    assert files.passed_over == dict.fromkeys(("m256.pth", "m257.pth"), "there are more than 256 models")
+
+
+async def test_what_is_passed_over_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "new\nline.onnx").write_bytes(b"x")
+    _, models = await _scan(tmp_path, tmp_path / "cache")
+    await models.refresh()
+    (said,) = [record.message for record in caplog.records if "is not used" in record.message]
+    assert said.startswith("'new\\nline.onnx' is not used: this format cannot be read")
+    (tmp_path / "new\nline.onnx").unlink()
+    await models.refresh()
+    (tmp_path / "new\nline.onnx").write_bytes(b"x")
+    await models.refresh()
+    assert len([record for record in caplog.records if "is not used" in record.message]) == 2
 
 
 async def test_a_changed_file_is_another_model_to_the_engine(tmp_path: Path, photo: Photo) -> None:

@@ -9,13 +9,14 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from upscaled_server.engine.architectures import Custom
 from upscaled_server.engine.catalogue import MODELS, Catalogue
-from upscaled_server.engine.custom.files import ModelFile, list_files
+from upscaled_server.engine.custom.files import Listing, ModelFile, list_files
 from upscaled_server.engine.custom.measure import Measured
 from upscaled_server.engine.custom.spec import CustomModel
 from upscaled_server.engine.machine import usable_memory
@@ -30,7 +31,6 @@ _MEASURE_SECONDS = 600.0
 # alone needs a third of the least.
 _MEASURE_SHARE = 1 / 4
 _LEAST_MEASURE_BYTES = 1 << 30
-_MAX_MODELS = 256
 
 
 class FolderModels:
@@ -43,6 +43,7 @@ class FolderModels:
         self._cache = cache / "measured"
         self._known: dict[ModelFile, CustomModel | None] = {}
         self._told = False
+        self._passed_over: Mapping[str, str] = {}
 
     async def watch(self) -> None:
         """Refresh until cancelled."""
@@ -54,10 +55,11 @@ class FolderModels:
             await asyncio.sleep(SCAN_SECONDS)
 
     async def refresh(self) -> None:
-        """Bring the catalogue up to date with the folder. A file that is refused is logged once."""
+        """Bring the catalogue up to date with the folder. A file that is not used is logged once."""
         taken = [stem for spec in MODELS for stem in spec.file_stems]
         files = await asyncio.to_thread(list_files, self._folder, taken)
-        listed = list(files.values())[:_MAX_MODELS]
+        self._tell_passed_over(files)
+        listed = list(files.models.values())
         if listed and not self._may_load():
             return
         self._known = {file: spec for file, spec in self._known.items() if file in listed}
@@ -66,6 +68,12 @@ class FolderModels:
             if file not in self._known:
                 self._known[file] = await self._describe(file)
                 self._publish()
+
+    def _tell_passed_over(self, files: Listing) -> None:
+        for name, why in files.passed_over.items():
+            if self._passed_over.get(name) != why:
+                log.warning("%r is not used: %s", name, why)
+        self._passed_over = files.passed_over
 
     def _may_load(self) -> bool:
         if importlib.util.find_spec("spandrel") is not None and importlib.util.find_spec("torch") is not None:
