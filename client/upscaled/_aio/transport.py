@@ -5,8 +5,7 @@ calls.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc.aio
@@ -25,6 +24,40 @@ from upscaled.v1 import (
     server_pb2_grpc,
     upscaler_pb2_grpc,
 )
+
+
+class ErrorTranslation:
+    """See `Transport.errors`.
+
+    Not a generator: the frame of one refers to whoever threw the error into it, who holds the error, which
+    refers to the frame. So the error would go only by garbage collection, and with it the connection of its
+    call.
+    """
+
+    def __init__(self, transport: Transport, request_id: str) -> None:
+        self._transport = transport
+        self._request_id = request_id
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if isinstance(error, grpc.aio.AioRpcError):
+                raise from_rpc_error(
+                    error, target=self._transport.target, request_id=self._request_id
+                ) from error
+            if isinstance(error, asyncio.CancelledError):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    return  # the caller's own task was cancelled, which is not ours to rename
+                if self._transport.closed:
+                    raise ClientClosedError(
+                        "the client was closed during the call", request_id=self._request_id
+                    ) from None
+                raise CallCancelledError("the call was cancelled", request_id=self._request_id) from None
+        finally:
+            del error, traceback
 
 
 class Transport:
@@ -89,22 +122,13 @@ class Transport:
         if self._channel is not None:
             await self._channel.close(None)
 
-    @contextlib.contextmanager
-    def errors(self, request_id: str = "") -> Iterator[None]:
-        """Turns what grpc raises into the SDK's errors."""
-        try:
-            yield
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, target=self.target, request_id=request_id) from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # the caller's own task was cancelled, which is not ours to rename
-            if self._closed:
-                raise ClientClosedError(
-                    "the client was closed during the call", request_id=request_id
-                ) from None
-            raise CallCancelledError("the call was cancelled", request_id=request_id) from None
+    def errors(self, request_id: str = "") -> ErrorTranslation:
+        """Turns what grpc raises within into the SDK's errors."""
+        return ErrorTranslation(self, request_id)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     async def unary(
         self,
