@@ -20,7 +20,7 @@ MODEL ?= real-esrgan-x4-plus
 SCALE ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test cluster-test parity edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean reliability-report
+.PHONY: help venv demo serve test cluster-test parity kernels edge edge-test edge-descriptors cluster-demo chaos cluster-chaos lint format proto proto-check docs docs-check bench bench-media bench-load bench-gpu bench-keys bench-edge bench-jobs bench-cluster manifests-check bench-autoscaling alerts-check locks sbom container-check bench-stores bench-telemetry fuzz soak security clean reliability-report
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-23s %s\n", $$1, $$2}'
@@ -59,6 +59,17 @@ REFERENCE := tests/conformance/test_reference_engine.py tests/conformance/test_r
 
 parity: $(VENV)/.reference ## compare with RealESRGANer of the realesrgan package, which is installed for it
 	@$(BIN)/python -m pytest -q $(REFERENCE) $(PYTEST_ARGS)
+
+# Apart from `make test`: Triton is 200 MB, and comes with torch only where that brings CUDA.
+$(VENV)/.triton: $(READY)
+	@echo "installing Triton into $(VENV) (200 MB)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt triton
+	@touch $@
+
+KERNELS := tests/unit/engine/test_cuda_kernels.py tests/integration/engine/test_cuda_kernels_in_networks.py
+
+kernels: $(VENV)/.triton ## compare the kernels for CUDA cards with plain operations, without a card
+	@$(BIN)/python -m pytest -q $(KERNELS) $(PYTEST_ARGS)
 
 lint: $(READY) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,11 @@ REPO = Path(__file__).resolve().parents[1]
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("upscaled", deadline=None)
 hypothesis.settings.load_profile("upscaled")
+
+# Without a card Triton's kernels are interpreted. Triton looks at this when it is first imported, which torch
+# may do.
+if not any(Path("/dev").glob("nvidia[0-9]*")):
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Commands are interrupted in tests; started in the background of a script, all of them would ignore that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
