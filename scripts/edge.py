@@ -102,6 +102,9 @@ def _balance(listener: dict[str, Any], resources: dict[str, Any]) -> None:
                 "grpc_health_check": {"service_name": service},
             }
         ]
+        # All calls to a server that has gone are tried again at the same time; by default 3 may be.
+        (limits,) = cluster["circuit_breakers"]["thresholds"]
+        limits["max_retries"] = limits["max_requests"]
         # Rather an error than a call to a server that said it is not ready.
         cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0}}
     resources["clusters"] = [calls, jobs]
@@ -112,6 +115,8 @@ def _balance(listener: dict[str, Any], resources: dict[str, Any]) -> None:
             route["route"]["retry_policy"] = {
                 "retry_on": "connect-failure,refused-stream",
                 "num_retries": 3,
+                # A server that was tried is drawn again and again until another one comes, or this often.
+                "host_selection_retry_max_attempts": 32,
                 "retry_host_predicate": [
                     {
                         "name": "envoy.retry_host_predicates.previous_hosts",
