@@ -89,12 +89,36 @@ def test_threads_work_beside_each_other(executor: ThreadPoolExecutor) -> None:
     assert 1 < recorder.seen_at_once <= 3
 
 
+def test_while_a_thread_is_held_up_the_other_begins_one_more_band(executor: ThreadPoolExecutor) -> None:
+    recorder = Recorder(6)
+    let_go, begun = threading.Event(), threading.Event()
+    compute = recorder.wavefront._compute
+
+    def computed(flight: Flight) -> None:
+        if (cast("Any", flight.band), flight.segment) == (0, 2):
+            assert begun.wait(10)
+            # Two segments of each band behind the one that is held up, and no band further.
+            threading.Event().wait(0.05)
+            assert set(recorder.done[1:]) == {(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)}
+            let_go.set()
+        compute(flight)
+        if (cast("Any", flight.band), flight.segment) == (2, 0):
+            begun.set()
+
+    recorder.wavefront._compute = computed
+    with ThreadPoolExecutor(1) as caller:
+        caller.submit(recorder.wavefront.run, 1000, 2, executor).result(20)
+    assert let_go.is_set()
+    assert len(recorder.done) == 6 * SEGMENTS
+    _assert_in_order(recorder.done)
+
+
 def test_it_stops_after_the_amount_it_was_given_and_goes_on_from_there(executor: ThreadPoolExecutor) -> None:
     recorder = Recorder(4)
     for count in range(1, 20):
         recorder.wavefront.run(count, 2, executor)
         assert len(recorder.done) == count
-        assert len(recorder.wavefront.flights) <= 2
+        assert len(recorder.wavefront.flights) <= 3
     recorder.wavefront.run(20, 2, executor)
     assert not recorder.wavefront.flights
     _assert_in_order(recorder.done)
@@ -115,17 +139,17 @@ def test_threads_go_on_to_the_next_amount_before_all_have_ended_the_one_before(
 
     recorder.wavefront._compute = computed
     with ThreadPoolExecutor(2) as callers:
-        # The first thread stops in band 0; the second ends the amount in band 1 and calls.
-        first = callers.submit(recorder.wavefront.run, 5, 2, executor, called.set)
+        # The first thread stops in band 0; the second ends the amount in bands 1 and 2 and calls.
+        first = callers.submit(recorder.wavefront.run, 7, 2, executor, called.set)
         assert slow.wait(10)
         assert called.wait(10)
-        second = callers.submit(recorder.wavefront.run, 12, 2, executor, None)
+        second = callers.submit(recorder.wavefront.run, 14, 2, executor, None)
         threading.Event().wait(0.05)
         assert not first.done()
         let_go.set()
         first.result(10)
         second.result(10)
-    assert len(recorder.done) == 12
+    assert len(recorder.done) == 14
     recorder.wavefront.run(1000, 2, executor)
     assert len(recorder.done) == 6 * SEGMENTS
     _assert_in_order(recorder.done)

@@ -23,7 +23,7 @@ from upscaled_server.tiling.plan import RunPlan
 
 class BandsRun:
     """A run that carries rows from band to band. It holds the input rows that bands will still read, the
-    carried rows, and the bands in flight (`plan.parallel`).
+    carried rows, and the bands in flight: `plan.parallel`, and where these are several one more.
 
     With several bands in flight a step calls `leaving`, and the cores go on to the next step one after the
     other. Steps that overlap return in order.

@@ -8,9 +8,9 @@ from upscaled_server.engine.catalogue import Spec
 from upscaled_server.engine.device import Device
 from upscaled_server.tiling.plan import BandTraits
 
-# Measured as a process's peak on two cores, for each pixel of the trunk. Most of an RRDB band's memory is its
-# tail, which has 16 pixels of 64 channels for one of the trunk.
-_NCNN_BYTES = {"compact": 2_300, "rrdb": 22_000}
+# Measured as a process's peak on two cores, for each pixel of the trunk in two bands, with what the third one
+# adds. Most of an RRDB band's memory is its tail, which has 16 pixels of 64 channels for one of the trunk.
+_NCNN_BYTES = {"compact": 2_800, "rrdb": 22_000}
 # Likewise, for each column of the trunk in each band in flight: of the rows that are read with a band's own.
 _NCNN_COLUMN_BYTES = {"compact": 0, "rrdb": 60_000}
 _TORCH_BYTES = {"compact": 3_000, "rrdb": 34_000}

@@ -4,6 +4,9 @@ A segment of a band can run when the same segment of the band before has (it car
 the band's own segment before has. So all cores are busy but for a segment's time at the image's beginning and
 end, nothing is computed twice, and the result does not depend on who computed what.
 
+One band more than there are threads is in flight: when a thread is held up, by whatever else the cores have
+to do, the one behind it does not wait for it but begins that band.
+
 Segments of a network that are at the result's size take most of a band's memory and little of its time. Few
 bands are let into them at once: left to chance, more of them meet there the longer an image is.
 """
@@ -206,7 +209,8 @@ class Wavefront:
             if not flight.busy and flight.segment < before and not waits:
                 return flight
             before = flight.segment
-        if len(self.flights) < self._most_threads and before > 0:
+        spare = self._most_threads > 1
+        if len(self.flights) < self._most_threads + spare and before > 0:
             band = self._begin()
             if band is not None:
                 self.flights.append(Flight(band))
