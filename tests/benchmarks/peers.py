@@ -28,7 +28,7 @@ import numpy as np
 
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
-from tests.benchmarks.contest.arithmetic import matrix_flops, operations
+from tests.benchmarks.contest.arithmetic import machine_flops, matrix_flops, operations
 from tests.benchmarks.contest.cases import FULL, SHORT, Case, expected_minutes, picture, source
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
@@ -84,7 +84,7 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> Measure
         for number in range(rounds):
             rates.append(matrix_flops())
             for name in turns(names, warm_up, number):
-                entrants[name].run()
+                _run(entrants[name])
         reference = entrants.get(TRUTH)
         if (reference is None or not reference.runs) and any(each.runs for each in entrants.values()):
             reference = start(STRIPS)
@@ -92,6 +92,16 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> Measure
         compared_with = _measure_accuracy(entrants.values(), reference, folder)
         results = {name: asdict(entrant.outcome) for name, entrant in entrants.items()}
         return Measured(results, compared_with, rates)
+
+
+def _run(entrant: EntrantProcess) -> None:
+    """One upscale, and how fast the machine was before and after it."""
+    if not entrant.runs:
+        return
+    before = machine_flops()
+    entrant.run()
+    if entrant.runs:
+        entrant.outcome.machine_flops.append((before, machine_flops()))
 
 
 def _measure_accuracy(

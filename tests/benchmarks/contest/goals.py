@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from tests.benchmarks.contest.ratios import ratio_near_one
+
 _VIDEO, _GENERAL = "real-esrgan-animevideo-v3", "real-esrgan-x4-v3"
 _ANIME, _PLUS = "real-esrgan-x4-plus-anime", "real-esrgan-x4-plus"
 
@@ -39,9 +41,9 @@ def _ratios_missed(cases: dict[tuple[str, int, int], Any]) -> Iterator[str]:
     for case in cases:
         _, width, height = case
         if width * height >= _END_TO_END_FROM_PIXELS:
-            found = _beside(cases[case], "end_to_end", "engine")
-            if not found <= _END_TO_END:
-                yield f"end to end / engine, {case}: {found:.2f} of at most {_END_TO_END}"
+            near = ratio_near_one(cases[case], "end_to_end", "engine")
+            if near is None or near > _END_TO_END:
+                yield f"end to end / engine, {case}: {near} of at most {_END_TO_END}"
 
 
 def _memory_missed(cases: dict[tuple[str, int, int], Any], tall: dict[str, Any]) -> Iterator[str]:
@@ -63,14 +65,6 @@ def _errors_missed(cases: dict[tuple[str, int, int], Any]) -> Iterator[str]:
             largest = results[entrant]["accuracy"]["largest"]
             if largest > _LARGEST_ERROR:
                 yield f"largest error, {entrant}, {case}: {largest} of at most {_LARGEST_ERROR}"
-
-
-def _beside(results: Any, name: str, other: str) -> float:
-    """The median of the ratios of runs that came one behind the other; see `turns`."""
-    ours, theirs = (results.get(each, {}).get("seconds") or [] for each in (name, other))
-    if not ours or len(ours) != len(theirs):
-        return float("nan")
-    return statistics.median(mine / its for mine, its in zip(ours, theirs, strict=True))
 
 
 def _median(cases: dict[tuple[str, int, int], Any], case: tuple[str, int, int], entrant: str) -> float:

@@ -15,8 +15,10 @@ from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, exp
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.goals import missed
 from tests.benchmarks.contest.process import EntrantProcess
+from tests.benchmarks.contest.ratios import ratio_near_one, runs_at_full_speed
 from tests.benchmarks.contest.record import Record
 from tests.benchmarks.contest.turns import turns
+from tests.benchmarks.peers import Bounds, run_case
 from tests.benchmarks.shares import shares_of
 from tests.conftest import REPO
 
@@ -45,7 +47,8 @@ def test_what_is_published_reached_its_goals(published: dict[str, Any], tall: di
 def test_a_goal_that_is_missed_is_said(published: dict[str, Any], tall: dict[str, Any]) -> None:
     cases = {(case["model"], case["size"]): case["results"] for case in published["cases"]}
     cases["real-esrgan-x4-plus", "0.14"]["engine"]["seconds"] = [1e3]
-    cases["real-esrgan-x4-v3", "1"]["end_to_end"]["seconds"] = [1e3] * 9
+    slow = cases["real-esrgan-x4-v3", "1"]["end_to_end"]
+    slow["seconds"] = [1e3] * len(slow["seconds"])
     cases["real-esrgan-animevideo-v3", "4"]["realesrganer"]["peak_bytes"] = [1]
     cases["real-esrgan-x4-plus-anime", "0.06"]["engine"]["accuracy"]["largest"] = 2
     del cases["real-esrgan-x4-v3", "0.3"]["realesrganer"]["seconds"]
@@ -67,11 +70,35 @@ def test_figures_of_a_card_take_the_place_of_what_is_open(render: dict[str, Any]
     assert [line.split("|")[-2].strip() for line in render["card"](None)[6:] if line] == ["open"] * 4
 
 
-def test_a_ratio_near_one_is_that_of_runs_beside_each_other(render: dict[str, Any]) -> None:
+def test_a_ratio_near_one_is_that_of_runs_beside_each_other() -> None:
     results = {"end_to_end": {"seconds": [1.1, 2.2, 2.4]}, "engine": {"seconds": [1.0, 1.0, 2.0]}}
     # Of the medians it would be 2.2.
-    assert render["ratio_beside"](results, "end_to_end", "engine") == pytest.approx(1.2)
-    assert render["ratio_beside"](results, "end_to_end", "engine_in_worker") is None
+    assert ratio_near_one(results, "end_to_end", "engine") == pytest.approx(1.2)
+    assert ratio_near_one(results, "end_to_end", "engine_in_worker") is None
+
+
+def test_where_the_speed_of_the_machine_was_taken_a_ratio_near_one_is_of_medians_at_full_speed() -> None:
+    fast, slow = (200e9, 199e9), (201e9, 170e9)
+
+    def runs(*seconds: float, at_half_speed: tuple[float, ...]) -> dict[str, Any]:
+        pairs = [fast] * len(seconds) + [slow] * len(at_half_speed)
+        return {"seconds": [*seconds, *at_half_speed], "machine_flops": pairs}
+
+    ours = runs(1.0, 1.1, 1.2, 1.3, 1.1, at_half_speed=(2.0, 2.1, 2.2, 2.2, 2.3, 2.2, 2.2))
+    results = {"end_to_end": ours, "engine": runs(0.9, 1.0, 1.1, 1.0, 1.0, at_half_speed=(1.9,))}
+    assert runs_at_full_speed(results, "end_to_end") == [1.0, 1.1, 1.2, 1.3, 1.1]
+    assert ratio_near_one(results, "end_to_end", "engine") == pytest.approx(1.1)
+    # Too few of one to say: then all of them, in pairs, of which there are not as many.
+    results["engine"] = runs(0.9, 1.0, 1.1, 1.0, at_half_speed=(1.9, 2.0))
+    assert ratio_near_one(results, "end_to_end", "engine") is None
+
+
+def test_the_rate_of_the_machine_is_taken_around_every_run(tmp_path: Path) -> None:
+    case = Case("real-esrgan-animevideo-v3", "0.06")
+    found = run_case(case, ["engine"], Bounds(0.1, 1 << 40, 60), tmp_path / "log").results["engine"]
+    assert len(found["machine_flops"]) == len(found["seconds"]) >= 9
+    assert all(rate > 1e8 for pair in found["machine_flops"] for rate in pair)
+    assert 1 <= len(runs_at_full_speed({"engine": found}, "engine")) <= len(found["seconds"])
 
 
 def test_every_entrant_has_a_name_in_the_tables(render: dict[str, Any]) -> None:
