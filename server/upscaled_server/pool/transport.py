@@ -23,6 +23,7 @@ MAX_MESSAGE_BYTES = 64 << 10
 _MAX_QUEUED = 4096
 _PACKETS_PER_WAKEUP = 64
 _FD = struct.Struct("i")
+_CUT_OFF = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
 Message = dict[str, Any]
 
@@ -135,7 +136,7 @@ class Channel:
                 self._lose()
                 return
             fd = _descriptor(extra)
-            message = _parse(packet) if not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) else None
+            message = _parse(packet) if not flags & _CUT_OFF else None
             if message is None:  # an empty packet is the end of the connection
                 if fd is not None:
                     os.close(fd)

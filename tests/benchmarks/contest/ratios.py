@@ -13,19 +13,38 @@ from typing import Any
 
 # Of the rate that the best tenth of a case's products reach: below, something else had its part of the cores.
 _FULL = 0.93
-_FEWEST_RUNS = 5
+_FEWEST, _FEWEST_NEAR_ONE = 2, 5
+ENOUGH = 9
+"""Runs at full speed of those whose ratio is near one: with so many their median hardly changes any more."""
+
+
+def ratio(results: Mapping[str, Any], name: str, other: str) -> float | None:
+    """Of the medians of runs at full speed, where both have two of these, else of all; None where one has no
+    runs."""
+    fast = _ratio_at_full_speed(results, name, other, _FEWEST)
+    if fast is not None:
+        return fast
+    ours, theirs = (results.get(each, {}).get("seconds") for each in (name, other))
+    return statistics.median(ours) / statistics.median(theirs) if ours and theirs else None
 
 
 def ratio_near_one(results: Mapping[str, Any], name: str, other: str) -> float | None:
     """Of the medians of runs at full speed. Where of either there are fewer than five, the median of the
     ratios of runs that came one behind the other, whatever the speed; None where these are not as many."""
-    fast = [each for each in (runs_at_full_speed(results, entrant) for entrant in (name, other)) if each]
-    if len(fast) == 2 and min(map(len, fast)) >= _FEWEST_RUNS:
-        return statistics.median(fast[0]) / statistics.median(fast[1])
+    fast = _ratio_at_full_speed(results, name, other, _FEWEST_NEAR_ONE)
+    if fast is not None:
+        return fast
     ours, theirs = (results.get(each, {}).get("seconds") for each in (name, other))
     if not ours or not theirs or len(ours) != len(theirs):
         return None
     return statistics.median(mine / its for mine, its in zip(ours, theirs, strict=True))
+
+
+def _ratio_at_full_speed(results: Mapping[str, Any], name: str, other: str, fewest: int) -> float | None:
+    ours, theirs = (runs_at_full_speed(results, entrant) for entrant in (name, other))
+    if min(len(ours), len(theirs)) < fewest:
+        return None
+    return statistics.median(ours) / statistics.median(theirs)
 
 
 def runs_at_full_speed(results: Mapping[str, Any], name: str) -> list[float]:

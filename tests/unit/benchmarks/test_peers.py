@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.benchmarks import peers
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
 from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, expected_minutes, picture
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.goals import missed
 from tests.benchmarks.contest.process import EntrantProcess
-from tests.benchmarks.contest.ratios import ratio_near_one, runs_at_full_speed
+from tests.benchmarks.contest.ratios import ENOUGH, ratio, ratio_near_one, runs_at_full_speed
 from tests.benchmarks.contest.record import Record
-from tests.benchmarks.contest.turns import turns
-from tests.benchmarks.peers import Bounds, run_case
+from tests.benchmarks.contest.turns import CLOSE_TURNS, turns
+from tests.benchmarks.peers import Bounds
 from tests.benchmarks.shares import shares_of
 from tests.conftest import REPO
 
@@ -88,6 +89,11 @@ def test_where_the_speed_of_the_machine_was_taken_a_ratio_near_one_is_of_medians
     results = {"end_to_end": ours, "engine": runs(0.9, 1.0, 1.1, 1.0, 1.0, at_half_speed=(1.9,))}
     assert runs_at_full_speed(results, "end_to_end") == [1.0, 1.1, 1.2, 1.3, 1.1]
     assert ratio_near_one(results, "end_to_end", "engine") == pytest.approx(1.1)
+    results["other"] = runs(4.0, 4.0, at_half_speed=(5.0, 5.0, 5.0))
+    assert ratio(results, "engine", "other") == pytest.approx(1.0 / 4.0)
+    results["other"] = runs(4.0, at_half_speed=(5.0, 5.0))
+    assert ratio(results, "engine", "other") == pytest.approx(1.0 / 5.0)
+    assert ratio(results, "engine", "nobody") is None
     # Too few of one to say: then all of them, in pairs, of which there are not as many.
     results["engine"] = runs(0.9, 1.0, 1.1, 1.0, at_half_speed=(1.9, 2.0))
     assert ratio_near_one(results, "end_to_end", "engine") is None
@@ -95,10 +101,23 @@ def test_where_the_speed_of_the_machine_was_taken_a_ratio_near_one_is_of_medians
 
 def test_the_rate_of_the_machine_is_taken_around_every_run(tmp_path: Path) -> None:
     case = Case("real-esrgan-animevideo-v3", "0.06")
-    found = run_case(case, ["engine"], Bounds(0.1, 1 << 40, 60), tmp_path / "log").results["engine"]
+    found = peers.run_case(case, ["engine"], Bounds(0.1, 0, 1 << 40, 60), tmp_path / "log").results["engine"]
     assert len(found["machine_flops"]) == len(found["seconds"]) >= 9
     assert all(rate > 1e8 for pair in found["machine_flops"] for rate in pair)
-    assert 1 <= len(runs_at_full_speed({"engine": found}, "engine")) <= len(found["seconds"])
+
+
+def test_those_whose_ratio_is_near_one_run_until_enough_of_their_runs_were_at_full_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, names = Case("real-esrgan-animevideo-v3", "0.06"), ["engine", "torch_eager"]
+    rates = iter([2e11] + [1e11, 2e11] * 10 + [2e11] * 1000)
+    monkeypatch.setattr(peers, "machine_flops", lambda: next(rates))
+    found = peers.run_case(case, names, Bounds(0.1, 60, 1 << 40, 60), tmp_path / "log").results
+    assert len(runs_at_full_speed(found, "engine")) >= ENOUGH
+    assert len(found["engine"]["seconds"]) % CLOSE_TURNS == 0
+    # Nine in the first three rounds, of which too few were at full speed; the others have had theirs.
+    assert len(found["engine"]["seconds"]) > 3 * CLOSE_TURNS
+    assert len(found["torch_eager"]["seconds"]) == 3
 
 
 def test_every_entrant_has_a_name_in_the_tables(render: dict[str, Any]) -> None:
