@@ -11,13 +11,11 @@ from concurrent.futures import Future
 
 from upscaled_server.media.encode import Encoder
 from upscaled_server.media.planes import Rows
+from upscaled_server.pipeline.chunk_size import ChunkSize
 from upscaled_server.pipeline.events import Chunk, Event, Progress, Stage, Tile
 from upscaled_server.pipeline.request import TileEncoding
 from upscaled_server.pipeline.stages import StageClock
 from upscaled_server.pipeline.tiles import PendingTile, TileCutter
-
-# Of a chunk that waits for its reader there are three copies by the time that it is in gRPC's hands.
-MAX_CHUNK_BYTES = 256 << 10
 
 # Raw pixels that may be in the encoders at once for one image. With the caller not reading, this is all
 # that is held here.
@@ -55,6 +53,7 @@ class Delivery:
         self._pending_bytes = 0
         self._tiles_sent = 0
         self._hash = hashlib.sha256()
+        self._chunk_size = ChunkSize()
         self.size_bytes = 0
 
     def __enter__(self) -> Delivery:
@@ -130,11 +129,15 @@ class Delivery:
         return Tile(sequence, tile.x, tile.y, tile.width, tile.height, self._tile_encoding, data)
 
     def _chunks(self, data: bytes) -> Iterator[Chunk]:
-        for start in range(0, len(data), MAX_CHUNK_BYTES):
-            piece = data[start : start + MAX_CHUNK_BYTES]
+        start = 0
+        while start < len(data):
+            piece = data[start : start + self._chunk_size.bytes]
             self._hash.update(piece)
+            given = time.monotonic()
             yield Chunk(self.size_bytes, piece)
+            self._chunk_size.taken_after(time.monotonic() - given)
             self.size_bytes += len(piece)
+            start += len(piece)
 
     def _progress(self) -> Progress | None:
         now = time.monotonic()

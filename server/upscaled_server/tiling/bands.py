@@ -27,7 +27,7 @@ _SLACK = 0.05
 _TALL_ROWS = 768
 
 STEP_SECONDS = 0.1
-"""What a step should take at most: an aim."""
+"""What a step should take: an aim. Of rounds of bands it has as many as come nearest to it."""
 
 # Cores wait for each other at a step's end, and for the next to be asked for. Not much more of an image than
 # this share is one step, though, so that what is done with its rows keeps up.
@@ -135,7 +135,7 @@ def _rounds_per_step(height: int, rows: int, parallel: int, seconds: float, step
     if parallel == 1:
         return 1
     rounds = math.ceil(min(height, _TALL_ROWS) / rows / parallel)
-    return max(1, int(min(step_seconds / seconds, math.ceil(rounds * _LARGEST_STEP))))
+    return max(1, min(round(step_seconds / seconds), math.ceil(rounds * _LARGEST_STEP)))
 
 
 def with_measured_steps(plan: RunPlan, seconds_per_pixel: float, budget_bytes: int) -> RunPlan:

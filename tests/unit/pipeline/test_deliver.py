@@ -17,7 +17,8 @@ from PIL import Image
 from upscaled_server.media.encode import EncodeOptions, open_encoder
 from upscaled_server.media.info import Metadata
 from upscaled_server.pipeline import deliver
-from upscaled_server.pipeline.deliver import MAX_CHUNK_BYTES, Delivery
+from upscaled_server.pipeline.chunk_size import MAX_CHUNK_BYTES, MIN_CHUNK_BYTES
+from upscaled_server.pipeline.deliver import Delivery
 from upscaled_server.pipeline.events import Chunk, Event, Progress, Tile
 from upscaled_server.pipeline.request import TileEncoding, TileOptions
 from upscaled_server.pipeline.stages import StageClock
@@ -90,6 +91,22 @@ async def test_chunks_and_tiles_hold_the_picture_however_its_rows_come(
     assert sequence == TileGrid(900, 700, 256).count == 12
     assert (last.fraction, last.rows_done) == (1.0, 700)
     assert (delivery.size_bytes, delivery.sha256) == (len(file), hashlib.sha256(file).hexdigest())
+
+
+async def test_chunks_grow_for_a_reader_that_keeps_up_and_are_small_for_one_that_does_not(
+    executor: ThreadPoolExecutor,
+) -> None:
+    picture = _picture(2048, 1200)
+    sizes: list[int] = []
+    async for event in _events(_delivery(picture, executor, None), picture, [1200]):
+        if isinstance(event, Chunk):
+            sizes.append(len(event.data))
+            if len(sizes) >= 7:
+                await asyncio.sleep(0.03)
+    # The header is a chunk by itself, and so is the rest of each strip.
+    assert max(sizes[:7]) > 2 * MIN_CHUNK_BYTES
+    assert max(sizes[8:]) == MIN_CHUNK_BYTES
+    assert len(sizes) > 12
 
 
 class _Never(Executor):

@@ -147,6 +147,9 @@ def test_a_fast_device_has_more_in_a_step_but_for_the_first_and_no_more_than_fit
     assert 4 <= longer.steps < plan.steps
     assert longer.share_of_step(0) == plan.share_of_step(0)
     assert 1e-6 * 448 * 640 * longer.share_of_step(1) <= 0.1
+    round_pixels = 448 * plan.tile_height * plan.parallel
+    found = [with_measured_steps(plan, seconds / round_pixels, 4 * GIB) for seconds in (0.03, 0.028, 1.0)]
+    assert [each.rounds_per_step for each in found] == [3, 4, plan.rounds_per_step]
     assert with_measured_steps(plan, 1e-6, plan.needed_bytes) == plan
     assert with_measured_steps(plan, 1.0, 4 * GIB) == plan
     wide = choose_plan(2048, 2048, COMPACT, 4 * GIB, parallel=2)
