@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from upscaled_server.pool.opening import OpeningChain
@@ -23,33 +22,40 @@ class Standing:
 
 
 class Queueing:
-    """Enters an opening for `stack`, which leaves it at its end. Use once: iterate `standings`, then take
-    `runs`."""
+    """Waits for the place from its beginning on, whatever its caller does meanwhile. A context: leaving it
+    gives the place up, or closes the runs.
+    """
 
-    def __init__(self, opening: OpeningChain, stack: AsyncExitStack) -> None:
+    def __init__(self, opening: OpeningChain) -> None:
         self._opening = opening
-        self._stack = stack
-        self.runs: tuple[PoolRun, ...] = ()
+        self._entering: asyncio.Task[tuple[PoolRun, ...]] | None = None
 
-    async def standings(self) -> AsyncGenerator[Standing, None]:
-        """How the queue stands, now and then, until the runs are open.
+    async def __aenter__(self) -> Queueing:
+        self._entering = asyncio.create_task(self._opening.__aenter__())
+        return self
 
-        Raises what entering raises. Closing or cancelling it gives the place up.
-        """
-        entering = asyncio.create_task(self._opening.__aenter__())
-        try:
-            while not (await asyncio.wait([entering], timeout=_NEWS_SECONDS))[0]:
-                outlook = self._opening.outlook
-                yield Standing(self._opening.position, None if outlook is None else outlook.ends_in_seconds)
-            self.runs = entering.result()
-            self._stack.push_async_exit(self._opening)
-        finally:
-            if not self.runs:
-                await self._give_up(entering)
-
-    async def _give_up(self, entering: asyncio.Task[tuple[PoolRun, ...]]) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        entering, self._entering = self._begun, None
         entering.cancel()
         await asyncio.wait([entering])
         if not entering.cancelled() and entering.exception() is None:
-            # It came through in the very moment in which it was given up.
             await self._opening.__aexit__(None, None, None)
+
+    @property
+    def runs(self) -> tuple[PoolRun, ...]:
+        """When `standings` has ended."""
+        return self._begun.result()
+
+    async def standings(self) -> AsyncGenerator[Standing, None]:
+        """How the queue stands, now and then, until the runs are open. Raises what entering the opening
+        raises."""
+        while not (await asyncio.wait([self._begun], timeout=_NEWS_SECONDS))[0]:
+            outlook = self._opening.outlook
+            yield Standing(self._opening.position, None if outlook is None else outlook.ends_in_seconds)
+        self._begun.result()
+
+    @property
+    def _begun(self) -> asyncio.Task[tuple[PoolRun, ...]]:
+        if self._entering is None:
+            raise RuntimeError("the context has not been entered, or has been left")
+        return self._entering

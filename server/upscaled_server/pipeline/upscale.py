@@ -96,17 +96,22 @@ class Upscaling:
             entry = await self._charging.entry_of(request, settled, data)
             with clock.during(Stage.DECODE):
                 owner, batch = request.caller.name, settled.options.priority is Priority.BATCH
-                decoding = self._codec.decode(data, decode_limits, owner=owner, batch=batch)
+                decoding = self._codec.begin_decode(data, decode_limits, owner=owner, batch=batch)
                 image = await stack.enter_async_context(decoding)
             del data
             layout = self._lay_out(request, settled, image.info)
             handed_over = HandedOver(layout.size, count_file=request.handed_over is None)
             tab = await stack.enter_async_context(self._charging.tab(request, layout, entry, handed_over))
             opening = self._opening(layout, request, deadline)
+            plan = layout.to_plan(self._pool.waiting, opening.wait_seconds)
             coming.close()
-            yield layout.to_plan(self._pool.waiting, opening.wait_seconds)
+            # No more images than have a turn to be decoded hold a place that they cannot use yet. It is asked
+            # for after memory to decode with has been given, so that none waits for the other's.
+            queueing = await stack.enter_async_context(Queueing(opening))
+            with clock.during(Stage.DECODE):
+                await image.ready()
+            yield plan
             deadline.check("the network")
-            queueing = Queueing(opening, stack)
             with clock.during(Stage.QUEUE):
                 async with aclosing(queueing.standings()) as standings:
                     async for now in standings:

@@ -26,12 +26,18 @@ _CONVERTER_SECONDS_PER_PIXEL = 3e-6  # 16 bits take up to 0.5 microseconds
 
 
 class DecodedImage:
-    """An image whose pixels are in its child's memory, to be read once, in order."""
+    """An image whose pixels are in its child's memory, or will be, to be read once, in order."""
 
-    def __init__(self, info: ImageInfo, session: Session) -> None:
+    def __init__(self, info: ImageInfo, session: Session, decoding: asyncio.Task[None]) -> None:
         self.info = info
         self.rows_read = 0
         self._session = session
+        self._decoding = decoding
+
+    async def ready(self) -> None:
+        """Returns when all pixels are there to be read. Raises what `CodecHost.decode` raises."""
+        async with self._session.explaining():
+            await self._decoding
 
     async def read(self, max_rows: int) -> NDArray[np.generic] | None:
         """The next rows: (n, width, channels + has_alpha), uint8 or uint16, 1 <= n <= max_rows; None at the
@@ -128,7 +134,24 @@ class CodecHost:
         owner: str = "",
         batch: bool = False,
     ) -> AsyncIterator[DecodedImage]:
-        """Decodes the first frame of `data`; on entry its pixels are ready. Leaving the context ends the
+        """Decodes the first frame of `data`; on entry its pixels are ready. Otherwise like
+        `begin_decode`.
+        """
+        async with self.begin_decode(data, limits, owner=owner, batch=batch) as image:
+            await image.ready()
+            yield image
+
+    @contextlib.asynccontextmanager
+    async def begin_decode(
+        self,
+        data: bytes | bytearray | memoryview,
+        limits: DecodeLimits,
+        *,
+        owner: str = "",
+        batch: bool = False,
+    ) -> AsyncIterator[DecodedImage]:
+        """Decodes the first frame of `data`; on entry its header is known, and its pixels are being decoded
+        with all that this takes: `DecodedImage.ready` waits for them. Leaving the context ends the
         child. `owner` and `batch` say whose turn it is when all decodes together hold as much as they may.
 
         Once entered, `data` is not needed any more. Waits for its turn (see `CodecSettings`) without a limit
@@ -143,13 +166,18 @@ class CodecHost:
                 header = await session.header()
                 # While it waits for memory a large image must not keep small ones from a processor.
                 session.end_turn()
-                session.hold(share := await self._memory.take(header.working_bytes, owner=owner, batch=batch))
+                session.hold(await self._memory.take(header.working_bytes, owner=owner, batch=batch))
                 await session.take_turn()
                 await session.channel.go()
-                await session.channel.decoded()
-                session.end_turn()
-                share.shrink(header.holding_bytes)
-            yield DecodedImage(header.info, session)
+            # Whatever else the caller waits for before it asks, the turn ends with the work.
+            decoding = asyncio.create_task(session.decoded(header.holding_bytes))
+            try:
+                yield DecodedImage(header.info, session, decoding)
+            finally:
+                decoding.cancel()
+                await asyncio.wait([decoding])
+                if not decoding.cancelled():
+                    decoding.exception()  # raised by `ready`, if anybody still wanted to know
 
     async def probe(self, data: bytes | bytearray | memoryview, limits: DecodeLimits) -> ImageInfo:
         """Reads the header only. Raises as `decode` does; damage in the pixels goes unnoticed."""

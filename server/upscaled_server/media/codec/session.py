@@ -98,6 +98,13 @@ class Session:
             raise wire.ProtocolBrokenError(f"a header of {pixels} pixels passed the limit")
         return header
 
+    async def decoded(self, holding_bytes: int) -> None:
+        """Waits for the pixels; then the turn is over, and so much memory is still held."""
+        await self.channel.decoded()
+        self.end_turn()
+        if self._share is not None:
+            self._share.shrink(holding_bytes)
+
     @contextlib.asynccontextmanager
     async def explaining(self) -> AsyncIterator[None]:
         """Turns the ways in which a child can fail us into the domain's errors."""
