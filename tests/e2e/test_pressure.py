@@ -16,7 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from tests.e2e.conftest import RunningServer, running_server
-from upscaled import Client, Done, Plan, Progress, UpscaledError
+from tests.e2e.metrics_page import summed
+from tests.ports import free_address
+from upscaled import Client, Done, InvalidRequestError, Plan, Progress, UpscaledError
 from upscaled.v1 import upscaler_pb2, upscaler_pb2_grpc
 
 FAST = "real-esrgan-animevideo-v3"
@@ -38,6 +40,37 @@ def test_readers_that_stop_reading_do_not_keep_others_out(own_server: RunningSer
             next(stream)
         # Each of the twenty has more finished rows than its connection takes, and reads none of them.
         good = stack.enter_context(Client(own_server.address, timeout=120, retries=0))
+        assert good.upscale(_noise(32, 32), model=FAST).width == 128
+
+
+def test_an_image_that_takes_long_to_decode_keeps_nobody_out_of_the_only_place() -> None:
+    endless = b"P3 2000 2000 255\n" + b"7 " * 11_990_000  # takes Pillow seconds, and lacks its last pixels
+    metrics = free_address()
+    with (
+        running_server(UPSCALED_MAX_OPEN_RUNS="1", UPSCALED_METRICS_LISTEN=metrics) as server,
+        ExitStack() as stack,
+    ):
+        slow = stack.enter_context(Client(server.address, timeout=120, retries=0))
+        good = stack.enter_context(Client(server.address, timeout=120, retries=0))
+        events: list[object] = []
+        failed: list[UpscaledError] = []
+
+        def decode_for_long() -> None:
+            try:
+                events.extend(slow.upscale_stream(endless, model=FAST))
+            except UpscaledError as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=decode_for_long)
+        thread.start()
+        while not summed(metrics)["upscaled_images_open"]:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        assert good.upscale(_noise(32, 32), model=FAST).width == 128
+        assert thread.is_alive()
+        thread.join(60)
+        assert [type(error) for error in failed] == [InvalidRequestError]
+        assert events == []  # not even a plan
         assert good.upscale(_noise(32, 32), model=FAST).width == 128
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tests.integration.media.conftest import children_of, decode_all, eventually, read_to_end
 
-from upscaled_server.errors import DomainError, LimitExceeded, Unavailable
+from upscaled_server.errors import DamagedImage, DomainError, LimitExceeded, Unavailable
 from upscaled_server.media.codec import CodecHost, CodecSettings, DecodeLimits
 
 Check = Callable[[], Awaitable[None]]
@@ -241,6 +241,39 @@ async def test_many_at_once_take_turns_and_all_come_right() -> None:
 
     await asyncio.gather(*(one(value) for value in range(60)))
     assert children_of(pid_of(host)) == []
+    await host.aclose()
+
+
+async def test_the_header_is_there_before_the_pixels_are(nothing_left: Check) -> None:
+    host = CodecHost()
+    await host.start()
+    async with host.begin_decode(ENDLESS, LIMITS) as image:
+        assert (image.info.width, image.info.height) == (5000, 5000)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await image.ready()
+    assert children_of(pid_of(host)) == []
+    await host.aclose()
+    await nothing_left()
+
+
+async def test_damage_in_the_pixels_is_told_when_they_are_asked_for() -> None:
+    host = CodecHost()
+    await host.start()
+    async with host.begin_decode(b"P6 200 200 255\n" + bytes(60_000), LIMITS) as image:
+        assert image.info.width == 200
+        with pytest.raises(DamagedImage):
+            await image.ready()
+    await host.aclose()
+
+
+async def test_a_turn_ends_with_the_work_and_not_when_the_pixels_are_asked_for() -> None:
+    host = CodecHost(CodecSettings(parallel_decodes=1))
+    await host.start()
+    async with host.begin_decode(png(), LIMITS) as first, asyncio.timeout(10):
+        assert (await decode_all(host, png()))[0].width == 64
+        await first.ready()
+        assert await first.read(64) is not None
     await host.aclose()
 
 
