@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
 from upscaled_server.media.encode import EncodeOptions, filters, open_encoder, png
+from upscaled_server.media.encode.strips import StripCutter
 from upscaled_server.media.info import Metadata
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -92,6 +93,24 @@ def test_many_strips_that_finish_out_of_order_are_one_valid_file(
     assert len([1 for kind, _ in chunks(data) if kind == b"IDAT"]) > 40
     unpacked(data)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), image)
+
+
+def test_strips_get_lower_towards_the_end_wherever_the_rows_are_cut() -> None:
+    def heights(portion: int) -> list[int]:
+        cutter = StripCutter(10, 1000, 3, 8, strip_rows=100, last_rows=25)
+        rows = np.zeros((1000, 10, 3), np.uint8)
+        strips = [
+            strip for top in range(0, 1000, portion) for strip in cutter.push(rows[top : top + portion])
+        ]
+        cutter.finish()
+        return [len(strip) for strip in strips]
+
+    whole = heights(1000)
+    assert sum(whole) == 1000
+    assert whole[:7] == [100] * 7
+    assert whole == sorted(whole, reverse=True)
+    assert whole[-2] == 25
+    assert heights(1) == heights(33) == heights(333) == whole
 
 
 def test_a_large_image_takes_many_strips_and_the_first_leave_before_the_last_row_comes(

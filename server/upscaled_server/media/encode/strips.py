@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.generic]
 
+_PARTS_OF_THE_REST = 4
+
 
 class RowCounter:
     """Checks that an image's rows have one shape, and that no more and no fewer come than it has."""
@@ -37,11 +39,25 @@ class RowCounter:
 
 
 class StripCutter(RowCounter):
-    """Collects rows until a strip is full. Only the last strip of an image is shorter."""
+    """Collects rows until a strip is full: one of `strip_rows`, or of what is left of the image if that is
+    less. With `last_rows` strips get lower towards the end of the image, down to that, so that when its last
+    rows come little is left to be encoded, by more than one core.
+    """
 
-    def __init__(self, width: int, height: int, planes: int, bits: int, strip_rows: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        planes: int,
+        bits: int,
+        strip_rows: int,
+        *,
+        last_rows: int | None = None,
+    ) -> None:
         super().__init__(width, height, planes, bits)
-        self._strip_rows = strip_rows
+        self._most_rows = strip_rows
+        self._last_rows = strip_rows if last_rows is None else min(last_rows, strip_rows)
+        self._strip_rows = self._next_rows()
         self._pending: list[Rows] = []
         self._pending_rows = 0
 
@@ -58,7 +74,12 @@ class StripCutter(RowCounter):
                 strips.append(self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending))
                 self._pending.clear()
                 self._pending_rows = 0
+                self._strip_rows = self._next_rows(len(rows))
         return strips
+
+    def _next_rows(self, taken: int = 0) -> int:
+        """Of the strip that begins now, with so many rows taken that are not in a strip yet."""
+        return min(self._most_rows, max(self._last_rows, (self.missing + taken) // _PARTS_OF_THE_REST))
 
 
 def to_8_bits(rows: Rows) -> NDArray[np.uint8]:
