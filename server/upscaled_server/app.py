@@ -105,6 +105,10 @@ SETTINGS = (
 
 _STOP_SECONDS = 60.0
 
+# How far encoders step back behind a CPU worker. Its threads wait for each other's rows, so whatever
+# interrupts one of them holds up the others too, while what is encoded is waited for by the caller alone.
+_ENCODERS_NICER = 5
+
 _OUTPUT_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/tiff", "image/avif")
 
 _SERVICES = {
@@ -170,7 +174,12 @@ class App:
             check_exposure(self._listen, has_keys=access.knows_somebody)
             await self._pool.start()
             self._stack.push_async_callback(self._pool.aclose)
-            executor = ThreadPoolExecutor(usable_cores(), thread_name_prefix="upscaled-rows")
+            executor = ThreadPoolExecutor(
+                usable_cores(),
+                thread_name_prefix="upscaled-rows",
+                initializer=os.nice,  # of the thread, on Linux
+                initargs=(self._settings[PoolSettings].worker_nice + _ENCODERS_NICER,),
+            )
             self._stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stores = await self._stack.enter_async_context(
                 durable.open_stores(self._folder.path, state, self._settings)

@@ -72,7 +72,7 @@ class PoolSettings(BaseSettings):
 
     worker_nice: Annotated[int, Field(ge=0, le=19)] = 5
     """How far a CPU worker steps back behind the server's own process, so that calls are answered under full
-    load.
+    load. Encoding steps back further.
     """
 
     worker_start_limit_seconds: Annotated[float, Field(gt=0)] = 60.0
