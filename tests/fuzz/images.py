@@ -68,6 +68,7 @@ async def _lane(
 async def _outcome(host: CodecHost, data: bytes) -> str:
     try:
         async with asyncio.timeout(_LONGEST_SECONDS), host.decode(data, _LIMITS) as image:
+            await image.ready()
             rows = 0
             while (strip := await image.read(_STRIP_ROWS)) is not None:
                 rows += len(strip)

@@ -96,7 +96,7 @@ class Upscaling:
             entry = await self._charging.entry_of(request, settled, data)
             with clock.during(Stage.DECODE):
                 owner, batch = request.caller.name, settled.options.priority is Priority.BATCH
-                decoding = self._codec.begin_decode(data, decode_limits, owner=owner, batch=batch)
+                decoding = self._codec.decode(data, decode_limits, owner=owner, batch=batch)
                 image = await stack.enter_async_context(decoding)
             del data
             layout = self._lay_out(request, settled, image.info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,10 +22,18 @@ from upscaled_server.media.info import ImageInfo
 Decoded = tuple[ImageInfo, NDArray[np.generic]]
 
 
+@contextlib.asynccontextmanager
+async def decoded(host: CodecHost, data: bytes, limits: DecodeLimits) -> AsyncIterator[DecodedImage]:
+    """An image whose pixels are ready on entry."""
+    async with host.decode(data, limits) as image:
+        await image.ready()
+        yield image
+
+
 async def decode_all(
     host: CodecHost, data: bytes, limits: DecodeLimits | None = None, cut: int = 37
 ) -> Decoded:
-    async with host.decode(data, limits or DecodeLimits()) as image:
+    async with decoded(host, data, limits or DecodeLimits()) as image:
         parts = []
         while (rows := await image.read(cut)) is not None:
             assert 1 <= len(rows) <= cut

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 from PIL import Image
-from tests.integration.media.conftest import children_of, decode_all, eventually
+from tests.integration.media.conftest import children_of, decode_all, decoded, eventually
 
 from upscaled_server.errors import ImageRejected, LimitExceeded, Unavailable
 from upscaled_server.media.codec import CodecHost, DecodeLimits
@@ -57,7 +57,7 @@ async def test_a_decoder_that_is_killed_is_a_failure(reason: str) -> None:
     host = CodecHost()
     await host.start()
     before = failures()
-    async with host.decode(png(4000), DecodeLimits()) as image:
+    async with decoded(host, png(4000), DecodeLimits()) as image:
         zygote = host.pid
         assert zygote is not None
         (child,) = children_of(zygote)
@@ -103,7 +103,7 @@ async def test_memory_is_that_of_the_codec_process_and_its_children() -> None:
     await host.start()
     alone = host.resident_bytes
     assert alone > 10e6
-    async with host.decode(png(3000), DecodeLimits()):
+    async with decoded(host, png(3000), DecodeLimits()):
         # The rows that nobody has read yet.
         assert host.resident_bytes > alone + 20e6
     await host.aclose()

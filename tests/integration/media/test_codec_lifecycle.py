@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.integration.media.conftest import children_of, decode_all, eventually, read_to_end
+from tests.integration.media.conftest import children_of, decode_all, decoded, eventually, read_to_end
 
 from upscaled_server.errors import DamagedImage, DomainError, LimitExceeded, Unavailable
 from upscaled_server.media.codec import CodecHost, CodecSettings, DecodeLimits
@@ -57,7 +57,7 @@ async def test_a_host_that_is_not_started_or_closed_says_so() -> None:
 async def test_leaving_early_ends_the_decoder_at_once(nothing_left: Check) -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, LIMITS) as image:
+    async with decoded(host, LARGE, LIMITS) as image:
         assert await image.read(1) is not None
         assert len(children_of(pid_of(host))) == 1
     assert children_of(pid_of(host)) == []
@@ -71,7 +71,7 @@ async def test_an_error_inside_the_context_ends_the_decoder(nothing_left: Check)
     host = CodecHost()
     await host.start()
     with pytest.raises(RuntimeError, match="mine"):
-        async with host.decode(LARGE, LIMITS):
+        async with decoded(host, LARGE, LIMITS):
             raise RuntimeError("mine")
     assert children_of(pid_of(host)) == []
     await host.aclose()
@@ -114,9 +114,9 @@ async def test_cancelling_at_any_moment_leaves_nothing(nothing_left: Check) -> N
 async def test_a_killed_child_fails_its_own_decode_only(nothing_left: Check) -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, LIMITS) as first:
+    async with decoded(host, LARGE, LIMITS) as first:
         (victim,) = children_of(pid_of(host))  # alone, and alive until all its rows have been read
-        async with host.decode(png(), LIMITS) as second:
+        async with decoded(host, png(), LIMITS) as second:
             await first.read(1)
             os.kill(victim, signal.SIGKILL)
             with pytest.raises(Unavailable, match="SIGKILL"):
@@ -129,7 +129,7 @@ async def test_a_killed_child_fails_its_own_decode_only(nothing_left: Check) -> 
 async def test_a_crashing_decoder_is_the_images_fault() -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, LIMITS) as image:
+    async with decoded(host, LARGE, LIMITS) as image:
         (child,) = children_of(pid_of(host))
         os.kill(child, signal.SIGSEGV)
         with pytest.raises(DomainError, match="crash") as caught:
@@ -145,7 +145,7 @@ async def test_when_the_codec_process_dies_its_decodes_fail_and_the_next_works(n
     task = asyncio.create_task(decode_all(host, ENDLESS))
     await eventually(lambda: len(children_of(before)) == 1)
     (child,) = children_of(before)
-    async with host.decode(LARGE, LIMITS) as image:
+    async with decoded(host, LARGE, LIMITS) as image:
         os.kill(before, signal.SIGKILL)
         with pytest.raises(Unavailable):
             await read_to_end(image)
@@ -177,8 +177,8 @@ async def main():
     host = CodecHost()
     await host.start()
     print(host.pid, flush=True)
-    async with host.decode(b"P3 5000 5000 255\\n" + b"7 " * 30_000_000, DecodeLimits()):
-        pass
+    async with host.decode(b"P3 5000 5000 255\\n" + b"7 " * 30_000_000, DecodeLimits()) as image:
+        await image.ready()
 asyncio.run(main())
 """
     server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
@@ -205,7 +205,7 @@ async def test_a_slow_reader_is_not_hurried_and_holds_back_the_decoder() -> None
     await host.start()
     medium = png((2500, 2000))  # decoded in some 50 ms, so that a busy machine keeps within the limit
     limits = DecodeLimits(wall_seconds=2.5)
-    async with host.decode(medium, limits) as image:
+    async with decoded(host, medium, limits) as image:
         await image.read(1)
         (child,) = children_of(pid_of(host))
         await asyncio.sleep(3)
@@ -222,7 +222,7 @@ async def test_a_slow_reader_is_not_hurried_and_holds_back_the_decoder() -> None
 async def test_a_reader_that_never_comes_back_is_given_up() -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, DecodeLimits(idle_seconds=1)) as image:
+    async with decoded(host, LARGE, DecodeLimits(idle_seconds=1)) as image:
         await eventually(lambda: children_of(pid_of(host)) == [])
         with pytest.raises(DomainError):
             await read_to_end(image)
@@ -247,7 +247,7 @@ async def test_many_at_once_take_turns_and_all_come_right() -> None:
 async def test_the_header_is_there_before_the_pixels_are(nothing_left: Check) -> None:
     host = CodecHost()
     await host.start()
-    async with host.begin_decode(ENDLESS, LIMITS) as image:
+    async with host.decode(ENDLESS, LIMITS) as image:
         assert (image.info.width, image.info.height) == (5000, 5000)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
@@ -260,7 +260,7 @@ async def test_the_header_is_there_before_the_pixels_are(nothing_left: Check) ->
 async def test_damage_in_the_pixels_is_told_when_they_are_asked_for() -> None:
     host = CodecHost()
     await host.start()
-    async with host.begin_decode(b"P6 200 200 255\n" + bytes(60_000), LIMITS) as image:
+    async with host.decode(b"P6 200 200 255\n" + bytes(60_000), LIMITS) as image:
         assert image.info.width == 200
         with pytest.raises(DamagedImage):
             await image.ready()
@@ -270,7 +270,7 @@ async def test_damage_in_the_pixels_is_told_when_they_are_asked_for() -> None:
 async def test_a_turn_ends_with_the_work_and_not_when_the_pixels_are_asked_for() -> None:
     host = CodecHost(CodecSettings(parallel_decodes=1))
     await host.start()
-    async with host.begin_decode(png(), LIMITS) as first, asyncio.timeout(10):
+    async with host.decode(png(), LIMITS) as first, asyncio.timeout(10):
         assert (await decode_all(host, png()))[0].width == 64
         await first.ready()
         assert await first.read(64) is not None
@@ -280,7 +280,7 @@ async def test_a_turn_ends_with_the_work_and_not_when_the_pixels_are_asked_for()
 async def test_large_images_wait_for_memory_and_small_ones_pass_them() -> None:
     host = CodecHost(CodecSettings(parallel_decodes=2, decoded_bytes=100 << 20))
     await host.start()
-    async with host.decode(LARGE, LIMITS) as first:
+    async with decoded(host, LARGE, LIMITS) as first:
         waiting = asyncio.create_task(decode_all(host, LARGE))
         also_waiting = asyncio.create_task(decode_all(host, LARGE))
         await asyncio.sleep(0.3)
@@ -317,7 +317,7 @@ async def test_bombs_in_numbers_leave_the_host_working(nothing_left: Check) -> N
 async def test_a_child_gives_up_its_rights() -> None:
     host = CodecHost()
     await host.start()
-    async with host.decode(LARGE, LIMITS):
+    async with decoded(host, LARGE, LIMITS):
         (child,) = children_of(pid_of(host))
         status = Path(f"/proc/{child}/status").read_text()
         limits = Path(f"/proc/{child}/limits").read_text()

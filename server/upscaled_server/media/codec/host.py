@@ -41,7 +41,7 @@ class DecodedImage:
 
     async def read(self, max_rows: int) -> NDArray[np.generic] | None:
         """The next rows: (n, width, channels + has_alpha), uint8 or uint16, 1 <= n <= max_rows; None at the
-        end.
+        end. After `ready`.
 
         The array is the caller's to keep and to change. Raises what `CodecHost.decode` raises.
         """
@@ -127,22 +127,6 @@ class CodecHost:
 
     @contextlib.asynccontextmanager
     async def decode(
-        self,
-        data: bytes | bytearray | memoryview,
-        limits: DecodeLimits,
-        *,
-        owner: str = "",
-        batch: bool = False,
-    ) -> AsyncIterator[DecodedImage]:
-        """Decodes the first frame of `data`; on entry its pixels are ready. Otherwise like
-        `begin_decode`.
-        """
-        async with self.begin_decode(data, limits, owner=owner, batch=batch) as image:
-            await image.ready()
-            yield image
-
-    @contextlib.asynccontextmanager
-    async def begin_decode(
         self,
         data: bytes | bytearray | memoryview,
         limits: DecodeLimits,
