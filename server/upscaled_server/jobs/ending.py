@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from upscaled_server.errors import DomainError
+from upscaled_server.errors import DomainError, NotFound
 from upscaled_server.jobs.board import Board
 from upscaled_server.jobs.book import Book
 from upscaled_server.jobs.job import CallbackState, Job, State
@@ -34,7 +34,7 @@ class Ending:
         already keeps it; one for which `finish` gives none stays as it is.
 
         When it is to be forgotten is written first: of an entry without an end nothing follows, of an end
-        without an entry that nobody ever deletes the job.
+        without an entry that nobody ever deletes the job. Raises `NotFound` for a job that was deleted.
         """
         now = self.clock()
         expiry = expiry_of(finish(await self.book.get(caller, job_id), now))
@@ -48,7 +48,12 @@ class Ending:
             ends_here = after.state.final and not each.state.final
             return after if ends_here else each
 
-        job = await self.book.change(caller, job_id, end_once)
+        try:
+            job = await self.book.change(caller, job_id, end_once)
+        except NotFound:  # somebody else ended it, and it was deleted at once
+            if expiry is not None:
+                await drop_expiry(self.book.store, expiry)
+            raise
         if expiry is not None and expiry != expiry_of(job):
             await drop_expiry(self.book.store, expiry)  # somebody else ended it
         if not job.state.final:

@@ -113,7 +113,11 @@ class Runner:
             if stored is None:
                 await self._without_record(turn)
                 return
-            job = await self._begun(stored.job)
+            try:
+                job = await self._begun(stored.job)
+            except NotFound:  # it had ended, and was deleted at once
+                await turn.done()
+                return
             if job.state is State.RUNNING:
                 with attempt_of(stored.job, self._clock()) as span:
                     job, again = await self._attempt_at(job, turn, news)

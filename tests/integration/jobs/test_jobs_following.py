@@ -148,6 +148,32 @@ async def test_deleting_takes_everything_but_only_after_the_end(
         await until(nothing_expires)
 
 
+async def test_an_end_that_is_overtaken_by_another_and_by_deleting_leaves_no_note(
+    open_bench: OpenBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bench(tmp_path, start=False) as bench:
+        job, store = await bench.jobs.create(wanted()), bench.book.store
+        notes, deleted, create = asyncio.Event(), asyncio.Event(), store.create
+
+        async def create_late(key: str, value: bytes) -> int:
+            if key.startswith("expiry/"):
+                monkeypatch.undo()
+                notes.set()
+                await deleted.wait()
+            return await create(key, value)
+
+        monkeypatch.setattr(store, "create", create_late)
+        overtaken = asyncio.create_task(bench.jobs.cancel(ANNA, job.id))
+        await notes.wait()
+        await asyncio.sleep(0.002)  # the entries are told apart by milliseconds
+        assert (await bench.jobs.cancel(ANNA, job.id)).job.state is State.CANCELLED
+        await bench.jobs.delete(ANNA, job.id)
+        deleted.set()
+        with pytest.raises(NotFound):
+            await overtaken
+        assert await store.range("expiry") == []
+
+
 async def test_another_callers_job_does_not_exist(open_bench: OpenBench, tmp_path: Path) -> None:
     async with open_bench(tmp_path) as bench:
         job = await bench.jobs.create(wanted())
