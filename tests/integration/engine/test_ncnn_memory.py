@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ import pytest
 from tests.integration.engine.truth import ANIME, VIDEO, Load
 
 from upscaled_server.engine.backends.ncnn_backend import NcnnNetwork
-from upscaled_server.engine.backends.ncnn_binding import to_mat
+from upscaled_server.engine.backends.ncnn_binding import new_mat, to_mat
+from upscaled_server.engine.backends.ncnn_memory import pool, release
 from upscaled_server.engine.working_memory import KEPT_SHARE
 from upscaled_server.errors import OutOfMemory
 from upscaled_server.pool.supervisor import ALLOCATOR
@@ -80,6 +84,52 @@ def test_memory_that_is_refused_is_said_to_have_run_out(tmp_path: Path) -> None:
     assert ended.stdout.splitlines() == ["ncnn ran out of memory"] * 3 + ["{'out_of_memory': 3}"], (
         ended.stderr
     )
+
+
+def _address(mat: Any) -> int:
+    return np.asarray(mat).ctypes.data
+
+
+def test_threads_share_no_pool_and_give_back_to_the_one_that_a_block_came_from() -> None:
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+
+        def block(thread: ThreadPoolExecutor) -> Any:
+            return thread.submit(lambda: new_mat(1 << 16, allocator=pool())).result()
+
+        held = block(one)
+        first = _address(held)
+        other.submit(held.release).result()
+        assert other.submit(pool).result() is not one.submit(pool).result()
+        assert _address(block(other)) != first
+        assert _address(block(one)) == first
+
+
+def test_a_thread_that_has_ended_leaves_its_pool_to_the_next() -> None:
+    def of_new_thread() -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(pool).result()
+
+    assert len({id(of_new_thread()) for _ in range(5)}) == 1
+
+
+def test_what_every_threads_pool_keeps_is_released() -> None:
+    size = 64 << 20
+    with ThreadPoolExecutor(2) as threads:
+        together = threading.Barrier(2, timeout=60)
+
+        def use() -> None:
+            together.wait()  # so that neither takes both
+            np.asarray(new_mat(size // 4, allocator=pool()))[...] = 1
+
+        for each in [threads.submit(use) for _ in range(2)]:
+            each.result()
+        kept = _resident()
+        release()
+        assert kept - _resident() >= 1.9 * size
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 class _NoMemory:

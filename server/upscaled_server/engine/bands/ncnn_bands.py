@@ -37,7 +37,6 @@ class NcnnBands:
         param, self.blobs = convolutions(self.graph)
         self._net: Any = load_net(param, model.bin, 1)
         self.together = tuple(_read_together(segment) for segment in self.graph.segments)
-        self.allocator = pool()
         first = next(op for op in self.graph.ops if op.kind == "conv")
         self._trunk = first.name
         shuffled = {op.edges[0].blob for op in self.graph.ops if op.kind == "shuffle"}
@@ -77,8 +76,11 @@ class NcnnBands:
         return 1 if blob in self._planar or self.graph.channels[blob] % self._pack else self._pack
 
     def memory(self, values: int) -> Floats:
-        """Room for so many values, in any state; it goes back to the pool by itself. Raises `OutOfMemory`."""
-        return np.asarray(new_mat(values, allocator=self.allocator))
+        """Room for so many values, in any state; it goes back to the calling thread's pool by itself.
+
+        Raises `OutOfMemory`.
+        """
+        return np.asarray(new_mat(values, allocator=pool()))
 
     def _find_pack(self) -> int:
         """How many channels ncnn interleaves on this processor: it is asked. 1, which it then converts, where
