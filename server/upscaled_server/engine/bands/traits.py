@@ -8,11 +8,11 @@ from upscaled_server.engine.catalogue import Spec
 from upscaled_server.engine.device import Device
 from upscaled_server.tiling.plan import BandTraits
 
-# Measured as a process's peak on two cores, for each pixel of the trunk in two bands, with what the third one
-# adds. Most of an RRDB band's memory is its tail, which has 16 pixels of 64 channels for one of the trunk.
-_NCNN_BYTES = {"compact": 2_800, "rrdb": 22_000}
+# Measured as a process's peak with one, two and four threads, for each pixel of the trunk in as many bands.
+# Most of an RRDB band's memory is its tail, which has 16 pixels of 64 channels for one of the trunk.
+_NCNN_BYTES = {"compact": 2_800, "rrdb": 16_000}
 # Likewise, for each column of the trunk in each band in flight: of the rows that are read with a band's own.
-_NCNN_COLUMN_BYTES = {"compact": 0, "rrdb": 60_000}
+_NCNN_COLUMN_BYTES = {"compact": 0, "rrdb": 100_000}
 _TORCH_BYTES = {"compact": 3_000, "rrdb": 34_000}
 
 # A segment is one convolution of a compact network, and up to five of an RRDB one.
@@ -29,7 +29,7 @@ def band_traits(spec: Spec, device: Device) -> BandTraits | None:
     size = (_NCNN_BYTES if device.backend == "ncnn" else _TORCH_BYTES)[family] // architecture.multiple**2
     carried = 4 * graph.carried_values_per_column
     if device.backend == "ncnn":
-        carried += _NCNN_COLUMN_BYTES[family] * device.parallel / architecture.multiple
+        carried += _NCNN_COLUMN_BYTES[family] * (device.parallel + 1) / architecture.multiple
     if device.precision != "fp32":
         size, carried = size // 2, carried / 2
     return BandTraits(
