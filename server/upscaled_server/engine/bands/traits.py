@@ -10,9 +10,9 @@ from upscaled_server.tiling.plan import BandTraits
 
 # Measured as a process's peak with one, two and four threads, for each pixel of the trunk in as many bands.
 # Most of an RRDB band's memory is its tail, which has 16 pixels of 64 channels for one of the trunk.
-_NCNN_BYTES = {"compact": 2_800, "rrdb": 16_000}
+_NCNN_BYTES = {"compact": 2_800, "rrdb": 22_000}
 # Likewise, for each column of the trunk in each band in flight: of the rows that are read with a band's own.
-_NCNN_COLUMN_BYTES = {"compact": 0, "rrdb": 100_000}
+_NCNN_COLUMN_BYTES = {"compact": 0, "rrdb": 90_000}
 _TORCH_BYTES = {"compact": 3_000, "rrdb": 34_000}
 
 # A segment is one convolution of a compact network, and up to five of an RRDB one.
