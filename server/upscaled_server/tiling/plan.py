@@ -76,7 +76,8 @@ class RunPlan:
 
     In bands, `tile_height` is a band's height, `halo` how many rows must follow before a row is finished, and
     `parallel` bands are in flight, called a round. The first step does as much work as 1 / `steps_per_band`
-    of a round, so that rows come early, and each of the others `rounds_per_step` times as much.
+    of a round, so that rows come early, as does the last, so that little is left to be done with its rows;
+    each between them does `rounds_per_step` times as much, and the one before the last what is left.
     `carried_bytes_per_column` is what is carried from band to band.
     """
 
@@ -160,15 +161,19 @@ class RunPlan:
     def steps(self) -> int:
         """How many times a run of this plan must be stepped."""
         if self.way == "bands":
-            later = self.bands * self.steps_per_band - self.parallel
-            return 1 + max(0, math.ceil(later / (self.parallel * self.rounds_per_step)))
+            rounds = self._rounds
+            return min(rounds, 2) + math.ceil(max(0, rounds - 2) / self.rounds_per_step)
         if self.strips:
             return math.ceil(self.rows / self.parallel)
         return self.rows * math.ceil(self.columns / self.parallel)
 
     def bands_after(self, steps: int) -> Fraction:
-        """How many bands' worth of work is done after so many steps, if there are as many."""
-        return Fraction((1 + (steps - 1) * self.rounds_per_step) * self.parallel, self.steps_per_band)
+        """How many bands' worth of work is done after so many steps, from 1 on; those behind the last do
+        nothing more."""
+        rounds = self._rounds
+        if steps < self.steps:
+            rounds = min(1 + (steps - 1) * self.rounds_per_step, rounds - 1)
+        return Fraction(rounds * self.parallel, self.steps_per_band)
 
     def rows_for_step(self, number: int) -> int:
         """Of a run in bands: how many of the image's rows its step of this number, from 1 on, may read, at
@@ -179,6 +184,11 @@ class RunPlan:
     def bands(self) -> int:
         """How many bands a run has, with those behind the image's end in which it gives its last rows."""
         return math.ceil((self.height + self.halo) / self.tile_height)
+
+    @property
+    def _rounds(self) -> int:
+        """Of bands, or of their parts where a band is several steps, as many at a time as are in flight."""
+        return math.ceil(self.bands * self.steps_per_band / self.parallel)
 
     def share_of_step(self, number: int) -> float:
         """How much of a run's work its step of this number is, from 0 on."""

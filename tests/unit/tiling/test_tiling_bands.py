@@ -183,6 +183,8 @@ def test_lower_bands_take_less_memory_and_as_much_work_in_a_step(
         if plan.rows >= plan.parallel:  # else there were cores without a band
             assert lower.needed_bytes <= plan.needed_bytes
         for steps in (2, 5):
+            if any(steps >= each.steps - 1 for each in (plan, lower)):
+                continue  # the last two are what is left, and a round
             share = [each.bands_after(steps) - each.bands_after(steps - 1) for each in (plan, lower)]
             assert share[0] * plan.tile_height == share[1] * lower.tile_height
         assert lower.bands_after(lower.steps) >= lower.bands > lower.bands_after(lower.steps - 1)
