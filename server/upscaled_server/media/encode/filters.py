@@ -56,7 +56,7 @@ def _chosen(rows: Bytes, above: Bytes, stride: int, kinds: tuple[int, ...], toge
     for kind in kinds:
         _filter(kind, middle, upper, stride, candidate)
         # The distance to zero, modulo 256.
-        costs.append(np.minimum(candidate, -candidate).sum(axis=1, dtype=np.int64))
+        costs.append(np.minimum(candidate, -candidate).sum(axis=1, dtype=np.uint32))
     best = np.array(kinds, np.uint8)[np.argmin(costs, axis=0)]
     return np.repeat(best, together)[:count]
 
