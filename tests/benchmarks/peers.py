@@ -28,13 +28,12 @@ import numpy as np
 
 from tests.benchmarks.contest import machine
 from tests.benchmarks.contest.accuracy import compare
-from tests.benchmarks.contest.arithmetic import machine_flops, matrix_flops, operations
+from tests.benchmarks.contest.arithmetic import matrix_flops, operations
 from tests.benchmarks.contest.cases import FULL, SHORT, Case, expected_minutes, picture, source
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.process import EntrantProcess
-from tests.benchmarks.contest.ratios import ENOUGH, runs_at_full_speed
 from tests.benchmarks.contest.record import Record, moment
-from tests.benchmarks.contest.turns import CLOSE, turns
+from tests.benchmarks.contest.turns import CLOSE, ENOUGH, turns
 from upscaled_server.engine.machine import usable_memory
 
 # Measured rounds of a case: as many as fit into the time, within these bounds.
@@ -45,7 +44,7 @@ _SETTLE_SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`seconds` for the rounds of a case, and `more_seconds` for those of whom few runs were at full speed;
+    """`seconds` for the rounds of a case, and `more_seconds` for those that are to run more often than fits;
     what each entrant may use; `upscale_seconds` for one image."""
 
     seconds: float
@@ -87,7 +86,7 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> Measure
         for number in range(rounds):
             rates.append(matrix_flops())
             for name in turns(names, warm_up, number):
-                _run(entrants[name])
+                entrants[name].run()
         _run_more(entrants, warm_up, bounds.more_seconds)
         reference = entrants.get(TRUTH)
         if (reference is None or not reference.runs) and any(each.runs for each in entrants.values()):
@@ -99,26 +98,13 @@ def run_case(case: Case, names: list[str], bounds: Bounds, log: Path) -> Measure
 
 
 def _run_more(entrants: Mapping[str, EntrantProcess], warm_up: Mapping[str, float], seconds: float) -> None:
-    """More rounds of those whose ratio is near one, until enough of their runs were at full speed."""
+    """More rounds of those whose ratio is near one, until there are enough of them."""
     close = [name for name in entrants if name in CLOSE and entrants[name].runs]
     until, number = time.monotonic() + seconds, 0
-    while time.monotonic() < until:
-        found = {name: asdict(entrant.outcome) for name, entrant in entrants.items()}
-        if all(len(runs_at_full_speed(found, name)) >= ENOUGH for name in close):
-            return
+    while time.monotonic() < until and any(len(entrants[name].outcome.seconds) < ENOUGH for name in close):
         for name in turns(close, warm_up, number):
-            _run(entrants[name])
+            entrants[name].run()
         number += 1
-
-
-def _run(entrant: EntrantProcess) -> None:
-    """One upscale, and how fast the machine was before and after it."""
-    if not entrant.runs:
-        return
-    before = machine_flops()
-    entrant.run()
-    if entrant.runs:
-        entrant.outcome.machine_flops.append((before, machine_flops()))
 
 
 def _measure_accuracy(

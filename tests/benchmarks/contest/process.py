@@ -19,15 +19,13 @@ from tests.benchmarks.contest.entrants import seat
 
 @dataclass
 class Outcome:
-    """What an entrant did in one case. `seconds` and `peak_bytes` are raw samples, the warm-up left out;
-    `machine_flops` the machine's rate right before and after each of them."""
+    """What an entrant did in one case. `seconds` and `peak_bytes` are raw samples, the warm-up left out."""
 
     skipped: str = ""
     failed: str = ""
     warm_up_seconds: float | None = None
     seconds: list[float] = field(default_factory=list)
     peak_bytes: list[int] = field(default_factory=list)
-    machine_flops: list[tuple[float, float]] = field(default_factory=list)
     accuracy: dict[str, float | None] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -10,6 +10,9 @@ times in a round, beside each other, before, between and after the others."""
 
 CLOSE_TURNS = 3
 
+ENOUGH = 36
+"""Runs of each of them in a case, where there is time: with so many their medians hardly change any more."""
+
 LONG_SECONDS = 30.0
 """Who needs longer for an image runs in the first round only, or, of those whose ratio is near one, once in
 each: so long a run is an average over the machine's minutes by itself."""

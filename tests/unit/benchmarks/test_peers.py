@@ -16,9 +16,9 @@ from tests.benchmarks.contest.cases import COMPACT, FULL, RRDB, SHORT, Case, exp
 from tests.benchmarks.contest.entrants import ENTRANTS, STRIPS, TRUTH
 from tests.benchmarks.contest.goals import missed
 from tests.benchmarks.contest.process import EntrantProcess
-from tests.benchmarks.contest.ratios import ENOUGH, ratio, ratio_near_one, runs_at_full_speed
+from tests.benchmarks.contest.ratios import ratio
 from tests.benchmarks.contest.record import Record
-from tests.benchmarks.contest.turns import CLOSE_TURNS, turns
+from tests.benchmarks.contest.turns import ENOUGH, turns
 from tests.benchmarks.peers import Bounds
 from tests.benchmarks.shares import shares_of
 from tests.conftest import REPO
@@ -71,52 +71,33 @@ def test_figures_of_a_card_take_the_place_of_what_is_open(render: dict[str, Any]
     assert [line.split("|")[-2].strip() for line in render["card"](None)[6:] if line] == ["open"] * 4
 
 
-def test_a_ratio_near_one_is_that_of_runs_beside_each_other() -> None:
+def test_pairs_of_runs_are_told_by_where_the_cores_were(render: dict[str, Any]) -> None:
+    samples = [
+        {"each": 1.0, "one": 2.0, "fetching": 2.1},
+        {"each": 1.0, "one": 1.25, "fetching": 1.05},
+        {"each": 1.0, "one": 1.6, "fetching": 1.5},
+    ]
+    case = {"model": "m", "width": 4, "height": 3, "samples": samples}
+    lines = "\n".join(render["pools"]({"machine": {"commit": "c"}, "cases": [case]})).splitlines()
+    assert "| m, 4x3 | together | 1 | 1.00 s | 1.25 s | 0.80 |" in lines
+    assert "| m, 4x3 | apart | 1 | 1.00 s | 2.00 s | 0.50 |" in lines
+    assert (
+        "1."
+        in lines[lines.index("| | cores | pairs | a pool for each thread | one pool for all | ratio |") - 2]
+    )
+
+
+def test_a_ratio_is_that_of_the_medians_of_all_runs() -> None:
     results = {"end_to_end": {"seconds": [1.1, 2.2, 2.4]}, "engine": {"seconds": [1.0, 1.0, 2.0]}}
-    # Of the medians it would be 2.2.
-    assert ratio_near_one(results, "end_to_end", "engine") == pytest.approx(1.2)
-    assert ratio_near_one(results, "end_to_end", "engine_in_worker") is None
+    assert ratio(results, "end_to_end", "engine") == pytest.approx(2.2)
+    assert ratio(results, "end_to_end", "engine_in_worker") is None
+    assert ratio({**results, "engine": {"seconds": []}}, "end_to_end", "engine") is None
 
 
-def test_where_the_speed_of_the_machine_was_taken_a_ratio_near_one_is_of_medians_at_full_speed() -> None:
-    fast, slow = (200e9, 199e9), (201e9, 170e9)
-
-    def runs(*seconds: float, at_half_speed: tuple[float, ...]) -> dict[str, Any]:
-        pairs = [fast] * len(seconds) + [slow] * len(at_half_speed)
-        return {"seconds": [*seconds, *at_half_speed], "machine_flops": pairs}
-
-    ours = runs(1.0, 1.1, 1.2, 1.3, 1.1, at_half_speed=(2.0, 2.1, 2.2, 2.2, 2.3, 2.2, 2.2))
-    results = {"end_to_end": ours, "engine": runs(0.9, 1.0, 1.1, 1.0, 1.0, at_half_speed=(1.9,))}
-    assert runs_at_full_speed(results, "end_to_end") == [1.0, 1.1, 1.2, 1.3, 1.1]
-    assert ratio_near_one(results, "end_to_end", "engine") == pytest.approx(1.1)
-    results["other"] = runs(4.0, 4.0, at_half_speed=(5.0, 5.0, 5.0))
-    assert ratio(results, "engine", "other") == pytest.approx(1.0 / 4.0)
-    results["other"] = runs(4.0, at_half_speed=(5.0, 5.0))
-    assert ratio(results, "engine", "other") == pytest.approx(1.0 / 5.0)
-    assert ratio(results, "engine", "nobody") is None
-    # Too few of one to say: then all of them, in pairs, of which there are not as many.
-    results["engine"] = runs(0.9, 1.0, 1.1, 1.0, at_half_speed=(1.9, 2.0))
-    assert ratio_near_one(results, "end_to_end", "engine") is None
-
-
-def test_the_rate_of_the_machine_is_taken_around_every_run(tmp_path: Path) -> None:
-    case = Case("real-esrgan-animevideo-v3", "0.06")
-    found = peers.run_case(case, ["engine"], Bounds(0.1, 0, 1 << 40, 60), tmp_path / "log").results["engine"]
-    assert len(found["machine_flops"]) == len(found["seconds"]) >= 9
-    assert all(rate > 1e8 for pair in found["machine_flops"] for rate in pair)
-
-
-def test_those_whose_ratio_is_near_one_run_until_enough_of_their_runs_were_at_full_speed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_those_whose_ratio_is_near_one_run_until_there_are_enough_runs(tmp_path: Path) -> None:
     case, names = Case("real-esrgan-animevideo-v3", "0.06"), ["engine", "torch_eager"]
-    rates = iter([2e11] + [1e11, 2e11] * 10 + [2e11] * 1000)
-    monkeypatch.setattr(peers, "machine_flops", lambda: next(rates))
     found = peers.run_case(case, names, Bounds(0.1, 60, 1 << 40, 60), tmp_path / "log").results
-    assert len(runs_at_full_speed(found, "engine")) >= ENOUGH
-    assert len(found["engine"]["seconds"]) % CLOSE_TURNS == 0
-    # Nine in the first three rounds, of which too few were at full speed; the others have had theirs.
-    assert len(found["engine"]["seconds"]) > 3 * CLOSE_TURNS
+    assert len(found["engine"]["seconds"]) == ENOUGH
     assert len(found["torch_eager"]["seconds"]) == 3
 
 
