@@ -83,6 +83,23 @@ def test_each_segment_follows_the_one_before_it_and_the_band_before_it(
     assert not recorder.wavefront.flights
 
 
+def test_one_thread_is_the_executors_as_well_whoever_calls() -> None:
+    recorder, who = Recorder(4), set()
+    compute = recorder.wavefront._compute
+
+    def computed(flight: Flight) -> None:
+        who.add(threading.current_thread().name)
+        compute(flight)
+
+    recorder.wavefront._compute = computed
+    with ThreadPoolExecutor(1, "core") as core:
+        for until in (7, 1000):
+            with ThreadPoolExecutor(1) as caller:
+                caller.submit(recorder.wavefront.run, until, 1, core).result(20)
+    assert who == {"core_0"}
+    assert len(recorder.done) == 4 * SEGMENTS
+
+
 def test_threads_work_beside_each_other(executor: ThreadPoolExecutor) -> None:
     recorder = Recorder(9)
     recorder.wavefront.run(1000, 3, executor)

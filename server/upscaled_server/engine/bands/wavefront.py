@@ -97,10 +97,8 @@ class Wavefront:
             more = max(0, self._most_threads - self._threads)
             self._threads += more
         try:
-            if threads == 1 and more:
-                self._work()
-            else:
-                self._start(more, executor)
+            # One thread too: callers are several, and what each thread used stays with it for the next time.
+            self._start(more, executor)
             with self._changed:
                 # No time limit of its own: a step that hangs is ended together with its process.
                 self._stopped.wait_for(lambda: self._has_stopped(until))
