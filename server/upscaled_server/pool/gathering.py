@@ -53,7 +53,10 @@ class Gathering:
             group = self._groups[key] = _Group(there)
         group.entries[number] = entry
         self._begin(key, group)
-        outcome = (await asyncio.shield(group.outcomes))[number]
+        try:
+            outcome = (await asyncio.shield(group.outcomes))[number]
+        finally:
+            del group  # its error refers to this frame
         if isinstance(outcome, DomainError):
             raise outcome
         return outcome

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from upscaled_server.engine.threads import started_threads
@@ -50,6 +52,7 @@ class Inference:
         self._threads = started_threads(AT_ONCE, "inference")
         self._lock = threading.Lock()
         self._waiting: deque[Step] = deque()
+        self._begun: deque[Step] = deque()
         self._running: list[Step] = []
         self._counted_until = 0.0
 
@@ -81,7 +84,8 @@ class Inference:
             if step.done.set_running_or_notify_cancel():
                 self._count()
                 self._running.append(step)
-                self._threads.submit(self._compute, step)
+                self._begun.append(step)
+                self._threads.submit(self._compute_begun)
             else:
                 self._call_next(step)
 
@@ -89,15 +93,20 @@ class Inference:
         sharing = step.shares and all(each.shares for each in self._running)
         return not self._running or (sharing and len(self._running) < AT_ONCE)
 
-    def _compute(self, step: Step) -> None:
+    def _compute_begun(self) -> None:
+        # Not an argument: an error refers to the frames that it came through and to their callers, so that it
+        # and its step would be a cycle, and stay until the garbage collector comes.
+        step = self._begun.popleft()
         try:
-            result = step.compute(lambda: self._leave(step))
+            result = step.compute(partial(self._leave, step))
         except BaseException as error:  # whoever waits for the step gets it
             self._end(step)
+            traceback.clear_frames(error.__traceback__)  # they hold bands, and the step
             step.done.set_exception(error)
         else:
             self._end(step)
             step.done.set_result((result, step.seconds))
+        del step
 
     def _end(self, step: Step) -> None:
         with self._lock:

@@ -66,7 +66,12 @@ class OpenRun:
             self._put_down.append(put_down)
             if not self._is_computed:
                 await self._pick_up(errands)
-        return await asyncio.wrap_future(put_down.done)
+        try:
+            return await asyncio.wrap_future(put_down.done)
+        finally:
+            # Its error refers to this frame: together they would keep the rows until the garbage collector
+            # comes, which may be never in a worker that rests.
+            del put_down
 
     async def step(self, inference: Inference, errands: Executor) -> tuple[NDArray[Any], Message, float]:
         """Rows, the status and the device seconds of the next step. Raises what the run raises, and
@@ -93,6 +98,7 @@ class OpenRun:
                 async with self.lock:
                     if not self._is_computed:
                         await self._pick_up(errands)
+            del step  # see `feed`
         return rows, status, seconds
 
     async def wait_computed(self) -> None:
@@ -170,4 +176,5 @@ class OpenRun:
                     each.done.set_result(self.status())
                 except Exception as error:  # whoever brought the rows gets it
                     each.done.set_exception(error)
+                del each  # see `feed`
             return self.status()

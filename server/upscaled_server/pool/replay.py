@@ -49,7 +49,7 @@ class Kept:
         self._first = 0
         self._delivered = 0
         self._bytes = 0
-        self._too_large = False
+        self._enough = True
         self.fed = 0
 
     @property
@@ -60,7 +60,7 @@ class Kept:
     @property
     def enough(self) -> bool:
         """Whether the run can be begun again."""
-        return not self._too_large
+        return self._enough
 
     @property
     def nbytes(self) -> int:
@@ -74,15 +74,19 @@ class Kept:
     def append(self, rows: NDArray[Any]) -> None:
         """The next input rows, (n, width, 3); copied."""
         self.fed += rows.shape[0]
-        if self._too_large or not rows.shape[0]:
+        if not self._enough or not rows.shape[0]:
             return
         self._bytes += rows.nbytes
         if self._bytes > MAX_KEPT_BYTES:
-            self._too_large = True
-            self._bytes = 0
-            self._rows.clear()
+            self.drop()
         else:
             self._rows.append(np.array(rows))
+
+    def drop(self) -> None:
+        """Keep nothing, from now on: the run is closed, or would have to keep too much."""
+        self._enough = False
+        self._bytes = 0
+        self._rows.clear()
 
     def deliver(self, rows: int) -> None:
         """So many output rows more have come. Forgets the input rows that only they needed."""

@@ -170,6 +170,8 @@ class PoolRun:
         Called by `Pool.open`'s context manager, which does not wait for it.
         """
         self._closed = True
+        # An error that was raised here may hold this run for longer than it is admitted.
+        self._lives.kept.drop()
         if self._step is not None and not self._turns.asked:
             self._step.cancel()
         self._turns.withdraw()

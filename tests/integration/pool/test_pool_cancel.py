@@ -123,7 +123,20 @@ async def test_of_a_caller_who_left_one_unit_more_is_computed_at_most(
         assert pool.open(MODEL, other, 8).wait_seconds == 0
 
 
-async def test_two_hundred_leave_at_random_moments(start_pool: StartPool, engine: Engine) -> None:
+async def test_a_run_that_is_still_referred_to_keeps_no_rows_when_it_is_closed(start_pool: StartPool) -> None:
+    plan = make_plan(40, 80, tile_height=20)
+    async with start_pool() as pool:
+        async with pool.open(MODEL, plan, 8) as run:
+            await run.feed(make_image(plan)[:40])
+            assert run._lives.kept.nbytes == 40 * 40 * 3
+        await until(lambda: pool.stats.open_runs == 0)
+        assert run._lives.kept.nbytes == 0
+
+
+async def test_two_hundred_leave_at_random_moments(
+    start_pool: StartPool, engine: Engine, handle: Handle
+) -> None:
+    handle.tell("uncollected")
     chance = random.Random(7)
     plan = make_plan(48, 60, tile_height=20)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 import pytest
 
-from upscaled_server.errors import ProcessingFailed
+from upscaled_server.errors import DomainError, ProcessingFailed
 from upscaled_server.pool.inference import Inference
 from upscaled_server.pool.open_run import OpenRun, _PutDown
 from upscaled_server.pool.protocol import RunClosed
@@ -259,3 +261,68 @@ async def test_rows_that_wait_for_a_step_that_never_begins_are_refused_when_it_c
     outcomes = await asyncio.gather(step, fed, return_exceptions=True)
     assert [type(each) for each in outcomes] == [RunClosed, RunClosed]
     assert desk.run.calls == ["close"]
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """What is still referred to from cycles stays, as in a worker that rests."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def _error_of(asked: Coroutine[Any, Any, Any]) -> weakref.ref[BaseException]:
+    """As a worker answers: it tells of the error, and keeps nothing."""
+    try:
+        await asked
+    except DomainError as error:
+        return weakref.ref(error)
+    raise AssertionError
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_rows_that_are_refused_are_let_go_at_once(desk: _Desk) -> None:
+    step = desk.step()
+    await _begun(desk)
+    rows, bad = _ROWS.copy(), np.zeros((16, 9, 3), np.uint8)
+    held = [weakref.ref(rows), weakref.ref(bad)]
+    answers = [
+        asyncio.create_task(_error_of(desk.entry.feed(rows, desk.errands))),
+        asyncio.create_task(_error_of(desk.entry.feed(bad, desk.errands))),
+    ]
+    del rows, bad
+    await asyncio.sleep(0)
+    desk.entry.close_soon()
+    closing = asyncio.create_task(desk.entry.close())
+    await asyncio.sleep(0)
+    desk.run.let_go.release()
+    await asyncio.gather(step, closing, return_exceptions=True)
+    held += [await each for each in answers]
+    del step, closing, answers
+    await asyncio.sleep(0)
+    assert [each() for each in held] == [None] * 4
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_rows_that_do_not_fit_are_let_go_at_once(desk: _Desk) -> None:
+    rows = np.zeros((16, 9, 3), np.uint8)
+    held = [weakref.ref(rows)]
+    asked = desk.entry.feed(rows, desk.errands)
+    del rows
+    held.append(await _error_of(asked))
+    del asked
+    await asyncio.sleep(0)
+    assert [each() for each in held] == [None] * 2
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_what_a_step_held_that_failed_is_let_go_at_once(desk: _Desk) -> None:
+    desk.run.let_go.release()  # without rows
+    error = await _error_of(desk.entry.step(desk.inference, desk.errands))
+    # The thread that computed it lets go a moment after it has told the result.
+    desk.run.let_go.release()
+    await desk.feed()
+    with pytest.raises(RunClosed):
+        await desk.step()
+    assert error() is None

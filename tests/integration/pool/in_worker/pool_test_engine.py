@@ -7,13 +7,14 @@ it. `refuse`: no engine comes up. `unloadable`: the model that it names cannot b
 of images of equal size may be taken together. `full`: rows that come find no memory. `low`: nor do bands of
 more rows than it says. `anew`: so many of the next steps lose what their run holds. `precision`: what runs
 and models say that they compute in. `lane`: networks are a card's, on the processor, and with `overflow`
-bright pixels overflow all but fp32, in bands. Each step appends the run's width to `steps`, in one line
-those that were taken together; each run in bands their height to `bands`; each model that is loaded or
-unloaded its name to `models`.
+bright pixels overflow all but fp32, in bands. `uncollected`: no garbage is collected. Each step appends the
+run's width to `steps`, in one line those that were taken together; each run in bands their height to `bands`;
+each model that is loaded or unloaded its name to `models`.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -40,6 +41,8 @@ def build(config: dict[str, Any]) -> _Handled:
         raise errors.FailedPrecondition("this torch knows no CUDA")
     if (_FOLDER / "lane").exists():
         _compute_as_a_card_does()
+    if (_FOLDER / "uncollected").exists():
+        gc.disable()
     return _Handled(build_engine(config))
 
 
