@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from upscaled_server.engine.backends.base import Empty
 from upscaled_server.engine.backends.ncnn_memory import release
 from upscaled_server.engine.catalogue import Catalogue, Spec
 from upscaled_server.engine.custom.spec import CustomModel
@@ -136,8 +139,16 @@ class Engine:
         with self._lock:
             return self._require(variant).current_provenance
 
-    def open_run(self, model: str | Variant, plan: RunPlan, out_bits: Bits, planes: Planes = 3) -> Run:
-        """Begin an image; `planes`: 3 for RGB rows, 1 for their luma. The run must be closed.
+    def open_run(
+        self,
+        model: str | Variant,
+        plan: RunPlan,
+        out_bits: Bits,
+        planes: Planes = 3,
+        empty: Empty = np.empty,
+    ) -> Run:
+        """Begin an image; `planes`: 3 for RGB rows, 1 for their luma. `empty` makes the arrays that steps
+        return, if it suits the device. The run must be closed.
 
         Raises `FailedPrecondition` if the model is not loaded.
         """
@@ -161,7 +172,14 @@ class Engine:
 
         try:
             return open_planned_run(
-                found.network, plan, out_bits, self._executor, closed, planes=planes, on_step=step_begins
+                found.network,
+                plan,
+                out_bits,
+                self._executor,
+                closed,
+                planes=planes,
+                on_step=step_begins,
+                empty=empty,
             )
         except BaseException:  # whatever it was, no run is open
             closed()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-from upscaled_server.engine.backends.base import LoadedNetwork
+import numpy as np
+
+from upscaled_server.engine.backends.base import Empty, LoadedNetwork
 from upscaled_server.engine.bands.network import Streamable
 from upscaled_server.engine.bands.run import BandsRun
 from upscaled_server.engine.run import Bits, PiecesRun, Planes, Run
@@ -22,13 +24,18 @@ def open_planned_run(
     *,
     planes: Planes = 3,
     on_step: Callable[[], None] = lambda: None,
+    empty: Empty = np.empty,
 ) -> Run:
-    """`on_step` is called when a step begins.
+    """`on_step` is called when a step begins. `empty` makes the arrays that steps return.
 
     Raises `ProcessingFailed` for a plan that is not for this network.
     """
     if plan.way != "bands":
-        return PiecesRun(network, plan, out_bits, executor, on_close, planes=planes, on_step=on_step)
+        return PiecesRun(
+            network, plan, out_bits, executor, on_close, planes=planes, on_step=on_step, empty=empty
+        )
     if not isinstance(network, Streamable):
         raise ProcessingFailed("this network has no run in bands")
-    return BandsRun(network.bands(), plan, out_bits, executor, on_close, planes=planes, on_step=on_step)
+    return BandsRun(
+        network.bands(), plan, out_bits, executor, on_close, planes=planes, on_step=on_step, empty=empty
+    )

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from upscaled_server.engine.backends.base import Batching, Job, LoadedNetwork, OwnMemory
+from upscaled_server.engine.backends.base import Batching, Empty, Job, LoadedNetwork, OwnMemory
 from upscaled_server.engine.rows import RowWindow
 from upscaled_server.errors import OutOfMemory, ProcessingFailed
 from upscaled_server.tiling.cut import Piece, rows_of_pieces
@@ -129,8 +129,10 @@ class PiecesRun:
         *,
         planes: Planes = 3,
         on_step: Callable[[], None] = lambda: None,
+        empty: Empty = np.empty,
     ) -> None:
-        """`on_step` is called when a step begins."""
+        """`on_step` is called when a step begins. `empty` makes the arrays that `step` returns, unless the
+        network has memory of its own for them."""
         if plan.way == "bands":
             raise ProcessingFailed("this network has no run in bands")
         if plan.scale != network.scale:
@@ -142,6 +144,7 @@ class PiecesRun:
         self._executor = executor
         self._on_close = on_close
         self._on_step = on_step
+        self._empty = empty
         self._dtype = np.dtype(np.uint8 if out_bits == 8 else np.uint16)
         self._planes = planes
         self._groups = _groups(plan)
@@ -214,7 +217,7 @@ class PiecesRun:
         if self._finished is None:
             scale, network = self.plan.scale, self._network
             shape = ((group.end - group.start) * scale, self.plan.width * scale, self._planes)
-            empty = network.empty if isinstance(network, OwnMemory) else np.empty
+            empty = network.empty if isinstance(network, OwnMemory) else self._empty
             self._finished = empty(shape, self._dtype)
         return group, self._finished
 

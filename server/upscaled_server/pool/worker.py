@@ -113,7 +113,7 @@ class Worker:
             self._channel.send({"id": number, "error": pack_error(error), **report.events()})
 
     async def _send_rows(self, number: int, result: Message, rows: NDArray[Any]) -> None:
-        if rows.nbytes < COPY_ELSEWHERE_BYTES:
+        if rows.nbytes < COPY_ELSEWHERE_BYTES or self._shelf.holds(rows):
             parcel = self._shelf.pack(rows)
         else:
             loop = asyncio.get_running_loop()
@@ -188,6 +188,7 @@ class Worker:
                     plan,
                     request["out_bits"],
                     request["planes"],
+                    self._shelf.empty,
                 )
             except BaseException:  # a cancellation too
                 self._runs.pop(request["run"], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,128 @@ def test_a_buffer_is_used_again_only_when_every_view_of_it_is_gone() -> None:
     shelf.close()
 
 
+def test_rows_that_were_written_into_the_shelf_are_sent_without_a_copy() -> None:
+    shelf = Shelf()
+    block = shelf.empty((20, 8, 3), np.uint16)
+    block[...] = np.arange(20, dtype=np.uint16)[:, None, None]
+
+    first, second = _send(shelf, block[:5]), _send(shelf, block[5:12])
+
+    np.testing.assert_array_equal(first, block[:5])
+    np.testing.assert_array_equal(second, block[5:12])
+    block[6] = 99
+    assert second[1].min() == 99
+    assert _mappings() == 1 + 2
+    shelf.close()
+
+
+def test_a_part_of_a_row_is_copied() -> None:
+    shelf = Shelf()
+    block = shelf.empty((4, 8, 3), np.uint8)
+    block[...] = np.arange(8, dtype=np.uint8)[None, :, None]
+
+    arrived = _send(shelf, block[:, 2:5])
+
+    block[...] = 0
+    np.testing.assert_array_equal(arrived[0, :, 0], [2, 3, 4])
+    shelf.close()
+
+
+def _is_used_again(shelf: Shelf, files: int) -> bool:
+    """Whether the only buffer is free: another array needs no other one."""
+    array = shelf.empty((1000,), np.uint8)
+    return _open_files() == files and array.nbytes > 0
+
+
+def test_a_buffer_is_used_again_when_both_sides_are_done_with_it() -> None:
+    shelf = Shelf()
+    block = shelf.empty((10, 10, 3), np.uint8)
+    files = _open_files()
+    rows = block[2:4]
+    first, second = _send(shelf, rows), _send(shelf, block[4:])
+    mapped_files = _open_files() - files
+    del block, first, second
+    assert shelf.away == 0
+    assert not _is_used_again(shelf, files)  # `rows` is here
+    del rows
+    files = _open_files()
+    assert _is_used_again(shelf, files)
+    assert mapped_files == 2
+    shelf.close()
+
+
+def test_a_buffer_is_not_used_again_while_one_of_two_receivers_reads_it() -> None:
+    shelf = Shelf()
+    block = shelf.empty((10, 10, 3), np.uint8)
+    block[...] = 7
+    first, second = _send(shelf, block[:5]), _send(shelf, block[5:])
+    del block, first
+    gc.collect()
+    for _ in range(3):
+        shelf.empty((10, 10, 3), np.uint8)[...] = 1
+    assert second.min() == second.max() == 7
+    shelf.close()
+
+
+def test_an_array_that_is_never_sent_gives_its_buffer_back() -> None:
+    shelf = Shelf()
+    shelf.empty((1 << 20,), np.uint8)
+    files = _open_files()
+    for _ in range(100):
+        shelf.empty((1 << 20,), np.uint8)
+    assert _open_files() == files
+    shelf.close()
+
+
+def test_rows_from_elsewhere_are_never_taken_for_the_shelfs() -> None:
+    """Even where an array of the shelf's has stood in the same place."""
+    shelf = Shelf()
+    for number in range(2000):
+        shelf.empty((4, 4, 3), np.uint8)
+        elsewhere = np.full((4 * 4 * 3,), number % 251, np.uint8).reshape(4, 4, 3)
+        assert not shelf.holds(elsewhere)
+        assert _send(shelf, elsewhere).max() == number % 251
+    shelf.close()
+
+
+def test_many_threads_write_and_send_and_no_rows_change() -> None:
+    shelf = Shelf()
+
+    def send(number: int) -> bool:
+        good = True
+        for turn in range(100):
+            block = shelf.empty((50, 40, 3), np.uint8)
+            value = (number * 100 + turn) % 251
+            block[...] = value
+            arrived = [_send(shelf, block[:20]), _send(shelf, block[20:])]
+            del block
+            good &= all(rows.min() == rows.max() == value for rows in arrived)
+        return good
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(send, range(8)))
+    shelf.close()
+
+
+def test_a_shelf_that_is_closed_gives_nothing_out_and_harms_no_array() -> None:
+    files = _open_files()
+    shelf = Shelf()
+    block = shelf.empty((10, 10, 3), np.uint8)
+    arrived = _send(shelf, block)
+    shelf.close()
+    shelf.close()
+
+    with pytest.raises(ProcessingFailed):
+        shelf.empty((1, 1, 3), np.uint8)
+    with pytest.raises(ProcessingFailed):
+        shelf.pack(block)
+    block[...] = 3
+    assert arrived.max() == 3
+    del block, arrived
+    gc.collect()
+    assert _open_files() == files
+
+
 def test_rows_outlive_the_sender() -> None:
     shelf = Shelf()
     arrived = _send(shelf, np.full((500, 500, 3), 7, np.uint8))
@@ -131,6 +254,8 @@ def test_the_receiver_cannot_change_what_it_was_sent() -> None:
         {"dtype": "object"},
         {"shape": "x"},
         {"buffer": None},
+        {"offset": -1},
+        {"offset": 1 << 20},
     ],
 )
 def test_a_parcel_that_does_not_add_up_is_refused_and_closed(change: dict[str, object]) -> None:

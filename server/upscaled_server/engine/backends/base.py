@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from upscaled_server.tiling.cut import Piece
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+"""As `np.empty`: where results are written."""
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, which the reference applies to the results of grey images, before rounding."""

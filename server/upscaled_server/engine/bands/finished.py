@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from upscaled_server.engine.backends.base import Empty
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -28,11 +30,14 @@ class FinishedRows:
     Rows that are given one after the other are nearly always in one block, so that they need not be joined.
     """
 
-    def __init__(self, row_shape: tuple[int, int], dtype: DTypeLike, usual_rows: int) -> None:
+    def __init__(
+        self, row_shape: tuple[int, int], dtype: DTypeLike, usual_rows: int, empty: Empty = np.empty
+    ) -> None:
         """`row_shape`: (columns, planes). `usual_rows`: how many are mostly taken at once, at most."""
         self._row_shape = row_shape
         self._dtype = np.dtype(dtype)
         self._usual_rows = usual_rows
+        self._empty = empty
         self._lock = threading.Lock()
         self._block: NDArray[np.generic] | None = None
         self._used = 0
@@ -47,7 +52,7 @@ class FinishedRows:
         with self._lock:
             block = self._block
             if block is None or self._used + count > len(block):
-                block = np.empty((max(count, self._usual_rows), *self._row_shape), self._dtype)
+                block = self._empty((max(count, self._usual_rows), *self._row_shape), self._dtype)
                 self._block, self._used = block, 0
             return Room(block, self._used, self._used + count)
 
@@ -70,7 +75,8 @@ class FinishedRows:
             return given[0].rows
         if not given:
             return np.empty((0, *self._row_shape), self._dtype)
-        return np.concatenate([each.rows for each in given])
+        rows = self._empty((sum(each.end - each.start for each in given), *self._row_shape), self._dtype)
+        return np.concatenate([each.rows for each in given], out=rows)
 
     def clear(self) -> None:
         with self._lock:

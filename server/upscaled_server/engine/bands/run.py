@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from upscaled_server.engine.backends.base import pad_behind
+from upscaled_server.engine.backends.base import Empty, pad_behind
 from upscaled_server.engine.bands.finished import FinishedRows
 from upscaled_server.engine.bands.flow import Flow
 from upscaled_server.engine.bands.network import Band, BandNetwork, Carried
@@ -39,8 +39,9 @@ class BandsRun:
         *,
         planes: Literal[1, 3] = 3,
         on_step: Callable[[], None] = lambda: None,
+        empty: Empty = np.empty,
     ) -> None:
-        """`on_step` is called when a step begins."""
+        """`on_step` is called when a step begins. `empty` makes the arrays that `step` returns."""
         if plan.scale != network.graph.scale:
             raise ProcessingFailed(
                 f"the plan is for scale {plan.scale}, the network enlarges by {network.graph.scale}"
@@ -57,7 +58,7 @@ class BandsRun:
         self._flow = Flow(network.graph, self._height)
         self._carried: Carried = {}
         usual_rows = (plan.parallel * plan.rounds_per_step + 1) * plan.tile_height * plan.scale
-        self._finished = FinishedRows((plan.width * plan.scale, planes), self._dtype, usual_rows)
+        self._finished = FinishedRows((plan.width * plan.scale, planes), self._dtype, usual_rows, empty)
         self._fed = 0
         self._begun = 0
         self._steps = 0

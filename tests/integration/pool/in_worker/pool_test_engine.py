@@ -22,8 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from upscaled_server import errors
 from upscaled_server.engine import counters
+from upscaled_server.engine.backends.base import Empty
 from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.run import Bits, Planes, Run
 from upscaled_server.engine.variant import Variant
@@ -53,13 +56,15 @@ class _Handled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def open_run(self, model: Variant, plan: RunPlan, out_bits: Bits, planes: Planes) -> _HandledRun:
+    def open_run(
+        self, model: Variant, plan: RunPlan, out_bits: Bits, planes: Planes, empty: Empty = np.empty
+    ) -> _HandledRun:
         if (_FOLDER / "die").exists():
             (_FOLDER / "die").unlink()
             os.abort()
         if plan.way == "bands" and plan.width != WARM_PIXELS:
             _note("bands", str(plan.tile_height))
-        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes))
+        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes, empty))
 
     def load(self, model: Variant) -> Any:
         _note("models", f"+{model.model}")
