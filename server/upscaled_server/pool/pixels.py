@@ -11,6 +11,7 @@ that are written into an array of the shelf's are sent without a copy.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import mmap
@@ -81,7 +82,7 @@ class Shelf:
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """As `np.empty`, in a buffer: `pack` sends such an array, and contiguous views of it, without a copy.
 
-        Raises `ProcessingFailed` when the shelf is closed.
+        Raises `MemoryError`, and `ProcessingFailed` when the shelf is closed.
         """
         dtype, count = np.dtype(dtype), math.prod(shape)
         if count == 0:
@@ -205,8 +206,10 @@ def _new_buffer(size: int) -> _Buffer:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         return _Buffer(fd, size, mmap.mmap(fd, size))
-    except BaseException:  # an interrupt too
+    except BaseException as error:  # an interrupt too
         os.close(fd)
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise MemoryError(f"no memory for {size} bytes of pixels") from error
         raise
 
 

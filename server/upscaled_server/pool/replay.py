@@ -17,7 +17,6 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from upscaled_server.tiling.bands import lower_bands
@@ -72,7 +71,8 @@ class Kept:
         return tuple(self._rows)
 
     def append(self, rows: NDArray[Any]) -> None:
-        """The next input rows, (n, width, 3); copied."""
+        """The next input rows, (n, width, 3): copied, unless they own their memory. Then they must not be
+        changed any more."""
         self.fed += rows.shape[0]
         if not self._enough or not rows.shape[0]:
             return
@@ -80,7 +80,7 @@ class Kept:
         if self._bytes > MAX_KEPT_BYTES:
             self.drop()
         else:
-            self._rows.append(np.array(rows))
+            self._rows.append(rows if rows.flags.owndata else rows.copy())
 
     def drop(self) -> None:
         """Keep nothing, from now on: the run is closed, or would have to keep too much."""

@@ -108,8 +108,8 @@ class PoolRun:
         return 0 if self._life is None else self._life.state_bytes
 
     async def feed(self, rows: NDArray[Any]) -> None:
-        """Give the next input rows: (n, width, 3) RGB, uint8 or uint16. They are copied before this returns,
-        and on their way.
+        """Give the next input rows: (n, width, 3) RGB, uint8 or uint16. They are on their way when this
+        returns. An array that owns its memory is kept as well, and must not be changed any more; a view may.
 
         Cancelling does not take them back. Raises `ProcessingFailed` for rows that do not fit. What the
         worker raises when it takes them, the next call raises.

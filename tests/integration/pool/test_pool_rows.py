@@ -51,6 +51,20 @@ async def test_rows_are_those_of_an_engine_in_this_process(
     assert run.steps_done == plan.steps
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [make_plan(64, 48), make_plan(90, 70, tile_height=32, tile_width=40), make_bands(64, 96, 8)],
+    ids=["whole", "tiles", "bands"],
+)
+async def test_rows_that_a_worker_finishes_are_sent_without_a_copy(
+    start_pool: StartPool, handle: Handle, plan: Any
+) -> None:
+    async with start_pool() as pool:
+        assert (await run_image(pool, plan)).shape == (plan.height * 4, plan.width * 4, 3)
+    assert len(handle.lines("steps")) >= plan.steps
+    assert handle.lines("copied") == []
+
+
 async def test_many_runs_at_once_do_not_mix(start_pool: StartPool, engine: Engine) -> None:
     plans = [make_plan(40 + width, 60, tile_height=25) for width in range(8)]
     async with start_pool(max_open_runs=5) as pool:

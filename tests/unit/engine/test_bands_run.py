@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from upscaled_server.engine.architectures import Compact
+from upscaled_server.engine.bands.finished import FinishedRows
 from upscaled_server.engine.bands.flow import Work
 from upscaled_server.engine.bands.graph import stream_graph
 from upscaled_server.engine.bands.network import Band, BandNetwork
@@ -63,6 +64,45 @@ def _opened(network: _Network, executor: ThreadPoolExecutor, bands: int, paralle
 def executor() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(2) as threads:
         yield threads
+
+
+class _Memory:
+    """Gives arrays, and knows its own."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray[Any, Any]] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        self.arrays.append(np.empty(shape, dtype))
+        return self.arrays[-1]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_results_are_written_into_the_memory_that_was_given_for_them(
+    executor: ThreadPoolExecutor, parallel: int
+) -> None:
+    memory, height = _Memory(), 5 * _BAND_ROWS - 17
+    network = _Network()
+    plan = RunPlan("bands", 16, height, 4, 16, _BAND_ROWS, 17, 1, parallel, 1, 1000, rounds_per_step=2)
+    run = BandsRun(cast("BandNetwork", network), plan, 8, executor, empty=memory.empty)
+    run.feed(np.zeros((height, 16, 3), np.uint8))
+    while not run.done:
+        rows = run.step()
+        assert len(rows) == 0 or any(rows.base is each for each in memory.arrays)
+    run.close()
+    assert len(memory.arrays) <= plan.steps
+
+
+def test_rows_from_two_blocks_are_joined_in_the_memory_that_was_given_for_them() -> None:
+    memory = _Memory()
+    finished = FinishedRows((4, 3), np.uint8, 8, memory.empty)
+    for value, count in ((1, 6), (2, 6)):
+        room = finished.room(count)
+        room.rows[...] = value
+        finished.give(room)
+    rows = finished.take()
+    assert rows is memory.arrays[-1]
+    assert rows[:, 0, 0].tolist() == [1] * 6 + [2] * 6
 
 
 def _completing(run: BandsRun, seconds: float) -> tuple[threading.Event, threading.Event]:

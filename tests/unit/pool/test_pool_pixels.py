@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,17 @@ def test_a_shelf_that_is_closed_gives_nothing_out_and_harms_no_array() -> None:
     assert arrived.max() == 3
     del block, arrived
     gc.collect()
+    assert _open_files() == files
+
+
+def test_where_no_memory_is_left_that_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    shelf, files = Shelf(), _open_files()
+    monkeypatch.setattr("upscaled_server.pool.pixels.mmap.mmap", full)
+    with pytest.raises(MemoryError):
+        shelf.empty((10, 10, 3), np.uint8)
     assert _open_files() == files
 
 

@@ -9,7 +9,8 @@ more rows than it says. `anew`: so many of the next steps lose what their run ho
 and models say that they compute in. `lane`: networks are a card's, on the processor, and with `overflow`
 bright pixels overflow all but fp32, in bands. `uncollected`: no garbage is collected. Each step appends the
 run's width to `steps`, in one line those that were taken together; each run in bands their height to `bands`;
-each model that is loaded or unloaded its name to `models`.
+each model that is loaded or unloaded its name to `models`; each portion of rows that has to be copied to be
+sent their number to `copied`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from upscaled_server.engine.engine import Engine
 from upscaled_server.engine.run import Bits, Planes, Run
 from upscaled_server.engine.variant import Variant
 from upscaled_server.pool.factory import build_engine
+from upscaled_server.pool.pixels import Shelf
 from upscaled_server.pool.worker import WARM_PIXELS
 from upscaled_server.tiling.plan import RunPlan
 
@@ -64,7 +66,8 @@ class _Handled:
             os.abort()
         if plan.way == "bands" and plan.width != WARM_PIXELS:
             _note("bands", str(plan.tile_height))
-        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes, empty))
+        shelf = getattr(empty, "__self__", None)
+        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes, empty), shelf)
 
     def load(self, model: Variant) -> Any:
         _note("models", f"+{model.model}")
@@ -118,8 +121,9 @@ def _note(name: str, line: str) -> None:
 
 
 class _HandledRun:
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, shelf: Shelf | None) -> None:
         self.inner = run
+        self._shelf = shelf
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -160,4 +164,7 @@ class _HandledRun:
             if kind == "RuntimeError":
                 raise RuntimeError("an inner secret")
             raise getattr(errors, kind)("as told", device_bytes=5)
-        return self.inner.step(*leaving)
+        rows = self.inner.step(*leaving)
+        if self._shelf is not None and len(rows) and not self._shelf.holds(rows):
+            _note("copied", str(len(rows)))
+        return rows
