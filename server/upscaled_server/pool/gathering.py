@@ -57,9 +57,12 @@ class Gathering:
             outcome = (await asyncio.shield(group.outcomes))[number]
         finally:
             del group  # its error refers to this frame
-        if isinstance(outcome, DomainError):
+        if not isinstance(outcome, DomainError):
+            return outcome
+        try:
             raise outcome
-        return outcome
+        finally:
+            del outcome  # as well
 
     def leave(self, number: int) -> None:
         """Whoever leaves before it asked is not waited for."""
@@ -85,7 +88,8 @@ class Gathering:
             untold = len(outcomes)
             for run, each in zip(group.entries, outcomes, strict=True):
                 if isinstance(each, DomainError):
-                    shares[run] = each
+                    # The frames that it came through hold the piece, its result and, as a cycle, this.
+                    shares[run] = each.with_traceback(None)
                 else:
                     shares[run] = (each, seconds / len(outcomes), untold)
                     untold = 0

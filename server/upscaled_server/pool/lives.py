@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from upscaled_server.errors import MustBeginAnew, OutOfMemory, ProcessingFailed, WorkerLost
+from upscaled_server.errors import DomainError, MustBeginAnew, OutOfMemory, ProcessingFailed, WorkerLost
 from upscaled_server.pool.calls import Answer
 from upscaled_server.pool.life import Life, Renewals, Strikes, Terms
 from upscaled_server.pool.replay import Kept
@@ -73,17 +73,20 @@ class Lives:
             lost = also
         # What was asked for ahead has then been answered, and its turn given back.
         await self._turns.wait_closed()
-        await self.move_on_from(life, lost)
+        await self.move_on_from(life, lost, error)
 
-    async def move_on_from(self, last_life: Life | None, lost: WorkerLost | None = None) -> None:
+    async def move_on_from(
+        self, last_life: Life | None, lost: WorkerLost | None = None, why: DomainError | None = None
+    ) -> None:
         """Open the run, on the next worker where one was lost, and give it the rows that it needs. Does
-        nothing where that has been done already."""
+        nothing where that has been done already. Where these are not kept, raises what it was that ended the
+        life before: the worker being lost, or else `why`."""
         async with self._order:
             while self.now is last_life:
                 self._check_open()
                 self._turns.withdraw()
-                if lost is not None and not self.kept.enough:
-                    raise lost
+                if (ended_by := lost or why) is not None and not self.kept.enough:
+                    raise ended_by
                 worker = await self._terms.find_worker(lost)
                 self._check_open()
                 if last_life is not None and lost is not None:

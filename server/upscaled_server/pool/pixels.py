@@ -65,6 +65,7 @@ class Shelf:
     def __init__(self, keep_bytes: int = KEEP_BYTES) -> None:
         self._keep_bytes = keep_bytes
         self._lock = threading.Lock()
+        self._all: set[_Buffer] = set()
         self._free: list[_Buffer] = []
         self._away: dict[int, _Buffer] = {}
         # By the identity of the array that all views of a buffer have as their base.
@@ -88,9 +89,13 @@ class Shelf:
         if count == 0:
             return np.empty(shape, dtype)
         buffer = self._take(count * dtype.itemsize)
-        base = np.frombuffer(buffer.mapping, dtype, count)
+        try:
+            base = np.frombuffer(buffer.mapping, dtype, count)
+            weakref.finalize(base, self._drop, id(base), buffer).atexit = False
+        except BaseException:  # an interrupt too
+            self._dropped.append(buffer)
+            raise
         self._lent[id(base)] = buffer
-        weakref.finalize(base, self._drop, id(base), buffer).atexit = False
         return base.reshape(shape)
 
     def holds(self, rows: NDArray[Any]) -> bool:
@@ -127,14 +132,18 @@ class Shelf:
                 self._end_use(buffer)
             self._take_dropped()
 
+    def trim(self) -> None:
+        """Take back the buffers of arrays that are gone and were not sent, as every other call does too."""
+        with self._lock:
+            self._take_dropped()
+
     def close(self) -> None:
         """Free every buffer; those that somebody still has mapped go when they let go."""
         with self._lock:
-            if self._closed:
-                return
             self._closed = True
-            for buffer in {*self._free, *self._away.values(), *self._lent.values(), *self._dropped}:
+            for buffer in self._all:
                 buffer.close()
+            self._all.clear()
             self._free.clear()
             self._away.clear()
             self._dropped.clear()
@@ -151,12 +160,14 @@ class Shelf:
                 self._free.remove(buffer)
             else:
                 buffer = _new_buffer(size)
+                self._all.add(buffer)
             buffer.uses = 1
             return buffer
 
     def _drop(self, base: int, buffer: _Buffer) -> None:
         self._lent.pop(base, None)
-        self._dropped.append(buffer)
+        if not self._closed:
+            self._dropped.append(buffer)
 
     def _take_dropped(self) -> None:
         while self._dropped:
@@ -168,7 +179,9 @@ class Shelf:
             return
         self._free.append(buffer)
         while len(self._free) > _KEEP_BUFFERS or sum(each.size for each in self._free) > self._keep_bytes:
-            self._free.pop(0).close()
+            oldest = self._free.pop(0)
+            self._all.remove(oldest)
+            oldest.close()
 
 
 def unpack(described: Message, fd: int | None, on_freed: Callable[[int], None]) -> NDArray[Any]:
@@ -201,14 +214,17 @@ def unpack(described: Message, fd: int | None, on_freed: Callable[[int], None]) 
 
 def _new_buffer(size: int) -> _Buffer:
     size = math.ceil(size / _GRAIN_BYTES) * _GRAIN_BYTES
-    fd = os.memfd_create("upscaled-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        return _Buffer(fd, size, mmap.mmap(fd, size))
-    except BaseException as error:  # an interrupt too
-        os.close(fd)
-        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        fd = os.memfd_create("upscaled-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            return _Buffer(fd, size, mmap.mmap(fd, size))
+        except BaseException:  # an interrupt too
+            os.close(fd)
+            raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
             raise MemoryError(f"no memory for {size} bytes of pixels") from error
         raise
 

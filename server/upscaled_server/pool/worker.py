@@ -134,6 +134,7 @@ class Worker:
 
     async def _on_ping(self, _: Message) -> tuple[Message, None]:
         vitals = await self._vitals.tell(self._engine)
+        self._shelf.trim()
         return {"runs": len(self._runs), "buffers_away": self._shelf.away, "report": vitals}, None
 
     async def _on_load(self, request: Message) -> tuple[Message, None]:

@@ -152,6 +152,25 @@ async def test_a_run_of_which_not_enough_is_kept_ends_as_it_is(
         assert (await run_image(pool, PLAN)).shape == (2400, 160, 3)
 
 
+async def test_a_run_of_which_not_enough_is_kept_any_more_when_it_would_begin_anew_ends(
+    start_pool: StartPool, handle: Handle
+) -> None:
+    image = make_image(PLAN)
+    async with start_pool() as pool, pool.open(MODEL, PLAN, 8) as run:
+        rows, fed = await _first_rows(run, image)
+        wait_closed, kept = run._turns.wait_closed, run._lives.kept
+
+        async def fed_too_much_meanwhile() -> None:
+            await wait_closed()
+            kept.drop()
+
+        run._turns.wait_closed = fed_too_much_meanwhile  # type: ignore[method-assign]
+        handle.tell("anew", "1")
+        with pytest.raises(MustBeginAnew):
+            await run_rows(run, image[fed:])
+        assert rows
+
+
 async def test_a_run_whose_state_is_lost_begins_anew_and_gives_the_same_bytes(
     start_pool: StartPool, handle: Handle, engine: Engine
 ) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -154,6 +156,45 @@ def test_an_array_that_is_never_sent_gives_its_buffer_back() -> None:
         shelf.empty((1 << 20,), np.uint8)
     assert _open_files() == files
     shelf.close()
+
+
+def test_what_arrays_that_were_never_sent_leave_is_freed_without_another_array() -> None:
+    shelf = Shelf(keep_bytes=1 << 20)
+    files = _open_files()
+    arrays = [shelf.empty((4 << 20,), np.uint8) for _ in range(3)]
+    del arrays
+    assert _open_files() > files
+    shelf.trim()
+    assert _open_files() == files
+    shelf.close()
+
+
+def test_a_buffer_that_no_array_came_of_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = Shelf()
+    shelf.empty((100,), np.uint8)
+    files = _open_files()
+    with monkeypatch.context() as patch:
+        patch.setattr("upscaled_server.pool.pixels.weakref.finalize", Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            shelf.empty((100,), np.uint8)
+    assert _is_used_again(shelf, files)
+    shelf.close()
+
+
+def test_a_buffer_that_is_taken_while_the_shelf_closes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, files, finalize = Shelf(), _open_files(), weakref.finalize
+
+    def closing(*arguments: object) -> object:
+        shelf.close()
+        return finalize(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("upscaled_server.pool.pixels.weakref.finalize", closing)
+        block = shelf.empty((100,), np.uint8)
+    with pytest.raises(ProcessingFailed):
+        shelf.pack(block)
+    del block
+    assert _open_files() == files
 
 
 def test_rows_from_elsewhere_are_never_taken_for_the_shelfs() -> None:

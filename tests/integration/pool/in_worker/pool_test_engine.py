@@ -67,7 +67,8 @@ class _Handled:
         if plan.way == "bands" and plan.width != WARM_PIXELS:
             _note("bands", str(plan.tile_height))
         shelf = getattr(empty, "__self__", None)
-        return _HandledRun(self._engine.open_run(model, plan, out_bits, planes, empty), shelf)
+        run = self._engine.open_run(model, plan, out_bits, planes, empty)
+        return _HandledRun(run, shelf if isinstance(shelf, Shelf) else None)
 
     def load(self, model: Variant) -> Any:
         _note("models", f"+{model.model}")
