@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,6 +17,7 @@ T = TypeVar("T")
 _STOP_SECONDS: Final = 10.0
 # For what has no reason to go on.
 _END_SECONDS: Final = 1.0
+_SIGNAL_SECONDS: Final = 0.5
 
 
 class _Call(Generic[T]):
@@ -60,9 +63,13 @@ class _Call(Generic[T]):
         self._work.close()
         return True
 
-    def wait(self, seconds: float = -1) -> None:
-        if not self.ended:
-            self._running.acquire(timeout=seconds)
+    def wait(self, seconds: float = math.inf) -> None:
+        """Returns when the work has ended, or after so long."""
+        until = time.monotonic() + seconds
+        while not self.ended and (left := until - time.monotonic()) > 0:
+            # A signal that comes when Python has looked for signals the last time, but the lock does not wait
+            # yet, wakes nobody. So it is looked for now and then.
+            self._running.acquire(timeout=min(left, _SIGNAL_SECONDS))
 
     def result(self) -> T:
         """Of work that has ended, once. Raises CancelledError where it was cancelled."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
@@ -39,6 +41,34 @@ def test_a_finaliser_that_runs_while_its_thread_holds_the_lock_does_not_block() 
     assert not thread.is_alive()
     assert ran.wait(10)
     loop.stop(_nothing())
+
+
+def test_a_signal_that_does_not_wake_who_waits_is_noticed_all_the_same() -> None:
+    """As one that comes just before the wait begins: here another thread is interrupted by it."""
+    loop, cancelled = LoopThread(), threading.Event()
+    loop.run(_nothing())
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    signals = {signal.SIGUSR1}
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    sender = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
+    sender.start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run(work())
+        assert cancelled.is_set()
+    finally:
+        sender.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        signal.signal(signal.SIGUSR1, before)
+        loop.stop(_nothing())
 
 
 def test_a_finaliser_that_runs_in_the_loops_own_thread_is_done_too() -> None:
