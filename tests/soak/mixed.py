@@ -168,6 +168,13 @@ def _judge_growth(record: Record, samples: Samples, half: int, middle: Rest, las
             record.not_held.append(f"{name}: {first} at rest in the middle, {then} at the end")
 
 
+def _around_first_traceback(log: str) -> str:
+    """The log is gone afterwards, so what was not to be there is shown."""
+    lines = log.splitlines(keepends=True)
+    at = next((number for number, line in enumerate(lines) if "Traceback" in line), None)
+    return "" if at is None else "".join(lines[max(0, at - 5) : at + 80])
+
+
 def _judge(record: Record, name: str, value: float, most: float | None) -> None:
     record.figures[name] = value
     if most is not None and value > most:
@@ -198,6 +205,7 @@ def main() -> int:
             found = soak(running, requests, options.seed, record)
         log = running.server.log.read_text(errors="replace")
     _judge(record, "tracebacks_in_the_log", log.count("Traceback"), 0)
+    print(_around_first_traceback(log), end="")
     record.seconds = round(time.monotonic() - began, 1)
     for kind, outcomes in sorted(found.by_kind.items()):
         print(f"  {kind:16} " + ", ".join(f"{count} {each}" for each, count in sorted(outcomes.items())))
