@@ -27,7 +27,7 @@ from tests.e2e.conftest import RunningServer, running_server
 from tests.e2e.keyed import FAST, picture
 from tests.integration.media.test_decode_corpus import ACCEPTED_HERE
 from tests.reliability.record import Record, arguments, end
-from tests.soak.levels import Levels
+from tests.soak.levels import KEPT_BUFFERS, Levels
 from upscaled import Client, UpscaledError
 
 _CORPUS = REPO.parent / "shared" / "corpus"
@@ -39,9 +39,6 @@ _SETTLE_SECONDS = 15.0
 _SHOWN = 20
 _SIDE = 64  # of the answer; the network enlarges the whole picture all the same
 _MARKER = b"CORPUS-MARKER-41"
-# Of pixels, for the next rows: eight, each open twice, as a mapping has a descriptor of its own
-# (`pool/pixels.py`).
-_KEPT_BUFFERS = 16
 _RSS_SLACK_BYTES = 128 << 20
 
 
@@ -198,7 +195,7 @@ def _flat(before: Levels, after: Levels) -> bool:
         and after.processes <= before.processes
         and after.threads <= before.threads + 2
         and after.descriptors <= before.descriptors + 2
-        and after.buffers <= _KEPT_BUFFERS
+        and after.buffers <= KEPT_BUFFERS
         and after.shared_files <= before.shared_files
     )
 

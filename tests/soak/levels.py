@@ -7,6 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+KEPT_BUFFERS = 16
+"""Of pixels, for the next rows: eight, each open twice, as a mapping has a descriptor of its own
+(`pool/pixels.py`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Levels:
