@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,15 +14,6 @@ from upscaled_server.errors import DomainError, OutOfMemory
 from upscaled_server.pool.gathering import Gathering
 from upscaled_server.pool.inference import Inference
 from upscaled_server.pool.open_run import OpenRun
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """What is still referred to from cycles stays, as in a worker that rests."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def _too_large() -> OutOfMemory:

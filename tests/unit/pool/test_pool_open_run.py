@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 import weakref
 from collections.abc import Coroutine, Iterator
@@ -261,15 +260,6 @@ async def test_rows_that_wait_for_a_step_that_never_begins_are_refused_when_it_c
     outcomes = await asyncio.gather(step, fed, return_exceptions=True)
     assert [type(each) for each in outcomes] == [RunClosed, RunClosed]
     assert desk.run.calls == ["close"]
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """What is still referred to from cycles stays, as in a worker that rests."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 async def _error_of(asked: Coroutine[Any, Any, Any]) -> weakref.ref[BaseException]:
