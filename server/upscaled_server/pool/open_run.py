@@ -104,7 +104,9 @@ class OpenRun:
     async def wait_computed(self) -> None:
         """Returns when no step is left. For the holder of the lock: nobody else submits one."""
         while left := [asyncio.wrap_future(step.done) for step in self._submitted if not step.done.done()]:
-            await asyncio.wait(left)
+            for ended in (await asyncio.wait(left))[0]:
+                if not ended.cancelled():
+                    ended.exception()  # for whoever asked for the step; else asyncio complains
 
     def close_soon(self) -> None:
         """Steps that have not begun never will."""

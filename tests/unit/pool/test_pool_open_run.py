@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import Coroutine, Iterator
@@ -245,6 +246,21 @@ async def test_closing_waits_for_the_step_that_is_computed_and_drops_all_behind_
     assert desk.run.calls[-1] == "close"
     with pytest.raises(RunClosed):
         await desk.feed()
+
+
+async def test_a_step_that_fails_while_closing_waits_for_it_is_no_complaint_in_the_log(
+    desk: _Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = desk.step()
+    await _begun(desk)
+    closing = asyncio.create_task(desk.entry.close())
+    await asyncio.sleep(0.05)
+    desk.run.let_go.release()  # without rows
+    await asyncio.wait_for(closing, _LONG)
+    with pytest.raises(ProcessingFailed, match="missing"):
+        await step
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_rows_that_wait_for_a_step_that_never_begins_are_refused_when_it_closes(desk: _Desk) -> None:
